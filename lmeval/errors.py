@@ -1,0 +1,81 @@
+"""The errors a user can meet, and the exit code each ends with.
+
+    LmevalError                 one clear message: what, where, what to do
+    ├── UsageError              a wrong option or argument
+    ├── TaskError               a task file: unknown task, misspelt key, bad value
+    ├── DataError               documents: missing data set, column, split or file
+    ├── TemplateError           a template that does not render, or renders nothing
+    ├── RequestError            a document no model could be asked: no target tokens, too long
+    ├── ModelError              a model that cannot be found, loaded or used for a task
+    ├── NumericError            NaN or infinity in a score
+    └── StoreError              a run folder that cannot be written or read
+
+All of them mean wrong usage, task file or input, hence exit code 2 and no traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LmevalError(Exception):
+    """What went wrong, where, and the next step.
+
+    Args:
+        what: One sentence; what was found and, if useful, what was expected.
+        where: File and line, task, key or document.
+        fix: What the user can do about it.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        lines = [self.what]
+        if self.where:
+            lines.append(f"  where: {self.where}")
+        if self.fix:
+            lines.append(f"  fix:   {self.fix}")
+        return "\n".join(lines)
+
+
+class UsageError(LmevalError):
+    """A wrong option or argument."""
+
+
+class TaskError(LmevalError):
+    """A task that does not exist, or a task file that does not validate."""
+
+
+class DataError(LmevalError):
+    """Documents that cannot be read."""
+
+
+class TemplateError(LmevalError):
+    """A template that does not render for a document."""
+
+
+class RequestError(LmevalError):
+    """A document from which no valid request to the model can be made."""
+
+
+class ModelError(LmevalError):
+    """A model that cannot be found or loaded, or that cannot do what a task asks."""
+
+
+class NumericError(LmevalError):
+    """NaN or infinity where a score should be."""
+
+
+class StoreError(LmevalError):
+    """A run folder that cannot be written or read."""
+
+
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """' Did you mean "x"?' for the closest valid name, or an empty string where none is close."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    return f' Did you mean "{close[0]}"?' if close else ""

@@ -1,0 +1,243 @@
+"""The frozen records that each stage hands to the next.
+
+    Document ─ prompts ─► Prompt ─ requests ─► ScoreRequest | GenerationRequest
+             ─ engine ─► ScoreOutput | GenerationOutput ─ evaluate ─► Sample ─ metrics ─► MetricValue
+             ─► TaskRecord ─► RunRecord ─ store ─► run.json, samples/<task>.jsonl
+
+A stage knows the stages before it only through these.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+def canonical_sha256(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON (sorted keys, no spaces, UTF-8)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One row of a data set."""
+
+    doc_id: int  # its index in its split
+    columns: Mapping[str, Any]
+    sha256: str  # of the columns, see canonical_sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A document as the templates of its task render it; which fields are set depends on the task type."""
+
+    document: Document
+    context: str = ""  # shots included: exactly what the model reads
+    contexts: tuple[str, ...] | None = None  # one per choice, where the task gives a list
+    target: str | None = None  # cloze: the answer; perplexity: the whole text
+    suffix: str = ""  # cloze: what follows the blank
+    choices: tuple[str, ...] | None = None  # minimal_pairs: (good, bad)
+    label: int | None = None  # index of the right choice
+    references: tuple[str, ...] | None = None
+    original: str | None = None  # perplexity: the text whose words and bytes are counted
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """Ask for the log-likelihood of `target` after `context`.
+
+    With `whole_text`, `target` is a text of its own: every token of it is scored, by windows where it is
+    longer than the model's, and a masked model gives its pseudo-log-likelihood.
+    """
+
+    context: str
+    target: str
+    suffix: str = ""  # right context: read by masked models only
+    whole_text: bool = False
+    stride: int | None = None  # tokens a rolling window advances by; None: the window's length
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """Ask for a continuation of `context`, cut at the earliest of `stop`."""
+
+    context: str
+    stop: tuple[str, ...]
+    max_new_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreOutput:
+    """What a model gave for a ScoreRequest."""
+
+    loglikelihood: float  # nats, summed over the target's tokens
+    is_greedy: bool  # every target token is the argmax (of equal logits the lowest id, as in decoding)
+    num_tokens: int  # target tokens scored
+    truncated: bool = False  # context was cut from the left to fit the window
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationOutput:
+    """What a model wrote for a GenerationRequest."""
+
+    text: str  # without the stop and what follows it
+    stop_reason: str  # "stop" (a stop string), "eos" or "length"
+    num_tokens: int  # tokens generated
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One document's outcome: a line of samples/<task>.jsonl. Fields that do not fit the type stay None."""
+
+    doc_id: int
+    doc_sha256: str
+    context: str = ""
+    contexts: tuple[str, ...] | None = None
+    target: str | None = None
+    suffix: str | None = None
+    choices: tuple[str, ...] | None = None
+    references: tuple[str, ...] | None = None
+    label: int | None = None
+    loglikelihood: float | tuple[float, ...] | None = None  # nats; one per choice; minimal_pairs: (good, bad)
+    is_greedy: bool | None = None
+    prediction: int | str | None = None  # index of the best choice, or the text written
+    raw_prediction: str | None = None  # what was written, where `extract` took `prediction` out of it
+    stop_reason: str | None = None
+    num_tokens: int | tuple[int, ...] | None = None  # tokens scored (one per choice) or generated
+    num_bytes: int | None = None  # UTF-8 bytes of the text scored (perplexity: of the original text)
+    num_words: int | None = None  # perplexity: the original text split on white space
+    truncated: bool = False
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The sample line: every field that is set."""
+        return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """One metric of one task, with its uncertainty over documents."""
+
+    value: float
+    stderr: float | None
+    ci_low: float | None  # 95 % interval
+    ci_high: float | None
+    ci_method: str
+    unit: str
+    higher_is_better: bool
+    random_baseline: float | None
+    signature: str  # how it was computed
+    num_documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetRecord:
+    """Where a task's documents came from and what they were."""
+
+    path: str
+    name: str | None
+    split: str | None
+    revision: str | None
+    documents_sha256: str
+    num_available: int  # documents in the split; more than were scored means --limit
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """One task of a run."""
+
+    version: int
+    task_sha256: str
+    type: str
+    num_fewshot: int
+    num_documents: int
+    limit: int | None  # set: the score is partial
+    dataset: DatasetRecord
+    counts: Mapping[str, int]
+    metrics: Mapping[str, MetricValue]  # the first is the main one
+    description: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """What was evaluated."""
+
+    id: str
+    revision: str | None
+    type: str  # causal | masked | seq2seq | classifier
+    architecture: str
+    num_parameters: int
+    weights_sha256: str
+    dtype: str
+    step: int | None = None
+    pll: str | None = None  # masked: the pseudo-log-likelihood variant
+    adapter: str | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerRecord:
+    """The tokenizer that was used."""
+
+    id: str
+    sha256: str
+    adds_bos: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeRecord:
+    """What it ran on."""
+
+    lmeval: str
+    git: str | None
+    python: str
+    torch: str
+    transformers: str
+    device: str
+    seed: int
+    max_length: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class EfficiencyRecord:
+    """What it cost. Tokens are counted as the engine's plan counts them."""
+
+    seconds_total: float
+    seconds_model: float
+    tokens_requested: int  # every token of every request, as if sent one by one
+    tokens_distinct: int  # each distinct prefix once
+    tokens_computed: int  # through the model, padding included
+    tokens_per_second: float  # tokens_computed / seconds_model
+    peak_memory_bytes: int
+    path: str  # packed | plain
+    tokens_generated: int = 0
+    note: str | None = None  # why the plain path was taken, where it was
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """run.json."""
+
+    run_id: str
+    created: str  # ISO 8601, UTC
+    command: str
+    model: ModelRecord
+    tokenizer: TokenizerRecord
+    runtime: RuntimeRecord
+    efficiency: EfficiencyRecord
+    tasks: Mapping[str, TaskRecord]
+    skipped: Mapping[str, str] = field(default_factory=dict)  # task: why the model could not do it
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """The run as plain JSON values, `schema_version` first."""
+        return {"schema_version": self.schema_version, **asdict(self)}
