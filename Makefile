@@ -1,0 +1,75 @@
+# `make demo` and `make test` do all of their set-up: Python 3.11 or newer and GNU make are enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_OUTPUT ?= results
+JOBS ?= 2
+
+# What comes first wins: an interpreter that is too old must be named, not fail later inside pip.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
+INSTALL := $(PIP) install --constraint constraints.txt
+SETUP_FILES := pyproject.toml constraints.txt
+
+.PHONY: help demo test lint format bench clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    install, then score the embedded demo models on the demo tasks"
+	@echo "make test    install, then lint, type-check and test"
+	@echo "make lint    ruff and mypy"
+	@echo "make format  let ruff rewrite the code"
+	@echo "make bench   compare with lm-eval side by side (hours; see bench/README.md)"
+	@echo "make clean   remove what make made"
+
+demo: $(VENV)/.installed
+	$(BIN)/lmeval run --model demo --tasks demo_ppl,demo_cloze,demo_qa,demo_classification,demo_translation --output $(DEMO_OUTPUT)
+	$(BIN)/lmeval run --model demo-masked --tasks demo_ppl,demo_cloze,demo_classification,demo_minimal_pairs --output $(DEMO_OUTPUT)
+
+test: lint
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
+	$(BIN)/python -m bench.matmul
+	$(BIN)/python -m bench.run $(BENCH_ARGS)
+	$(BIN)/python -m bench.scaling
+	$(BIN)/python -m bench.table
+
+clean:
+	rm -rf $(VENV) $(VENV)-bench .bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "lmeval needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Creating $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || { echo "'$(PYTHON) -m venv' failed (Debian: apt install python3-venv)." >&2; \
+	  rm -rf $(VENV); exit 1; }
+
+# Stamps: set-up is done again only when what is declared changes.
+$(VENV)/.installed: $(SETUP_FILES) | $(VENV)/bin/python
+	@echo "Installing lmeval and what it needs (some minutes the first time) ..."
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: $(SETUP_FILES) | $(VENV)/bin/python
+	@echo "Installing lmeval and what its development needs (some minutes the first time) ..."
+	@$(INSTALL) --editable '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# lm-eval gets an environment of its own, with the same torch and transformers.
+$(VENV)-bench/.installed: bench/requirements.txt constraints.txt | $(VENV)/bin/python
+	@echo "Installing lm-eval for the comparison ..."
+	@test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
+	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt -r bench/requirements.txt
+	@touch $@
