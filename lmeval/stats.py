@@ -1,0 +1,194 @@
+"""Standard errors and intervals over documents.
+
+A metric of n documents is a table of per-document statistics, shape (n, K), and a function of their sums.
+Everything here takes such tables, treats documents (not tokens) as the sampling unit, and draws only from a
+`Generator` that is passed in. With one document there is no standard error: `stderr` is None, never NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from lmeval.errors import NumericError
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+Aggregate = Callable[[FloatArray], FloatArray]  # (R, K) sums -> (R,) values
+
+CONFIDENCE = 0.95
+NUM_RESAMPLES = 1000
+_CHUNK_DRAWS = 2_000_000  # documents drawn at a time by the bootstrap: 16 MB of indices
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A value with its standard error and 95 % interval; None where there is none."""
+
+    value: float
+    stderr: float | None
+    low: float | None
+    high: float | None
+    method: str
+
+
+def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927): for every n >= 1, never outside [0, 1]."""
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    # at p = 0 and 1 the bound is p itself; rounding must not put it on the wrong side
+    return max(0.0, min(centre - half, p)), min(1.0, max(centre + half, p))
+
+
+def t_quantile(df: float, confidence: float = CONFIDENCE) -> float:
+    """The two-sided quantile of Student's t with `df` degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, (1 + confidence) / 2))
+
+
+def proportion(scores: FloatArray) -> Estimate:
+    """The mean of 0/1 scores, binomial standard error, Wilson interval; of fractional scores, see `mean`.
+
+    Args:
+        scores: Shape (n,), in [0, 1].
+    """
+    if not np.isin(scores, (0.0, 1.0)).all():
+        fractional = mean(scores)
+        return Estimate(
+            fractional.value,
+            fractional.stderr,
+            fractional.low,
+            fractional.high,
+            "t (ties give fractional scores)",
+        )
+    n = len(scores)
+    p = float(scores.mean())
+    low, high = wilson(float(scores.sum()), n)
+    return Estimate(p, math.sqrt(p * (1 - p) / n) if n > 1 else None, low, high, "wilson")
+
+
+def mean(scores: FloatArray) -> Estimate:
+    """The mean of scores, shape (n,), with its t interval."""
+    return ratio(scores, np.ones_like(scores), method="t")
+
+
+def ratio_stderr(numerators: FloatArray, weights: FloatArray) -> float | None:
+    """Standard error of sum(numerators) / sum(weights), both of shape (n,), by linearisation over documents.
+
+    SE = sqrt(n / (n - 1) * sum e_i^2) / sum w with residuals e_i = d_i - (sum d / sum w) w_i
+    (Cochran, Sampling Techniques, chapter 6).
+    """
+    n, total = len(weights), float(weights.sum())
+    if n < 2:
+        return None
+    residuals = numerators - numerators.sum() / total * weights
+    return math.sqrt(n / (n - 1) * float(residuals @ residuals)) / total
+
+
+def ratio(
+    numerators: FloatArray, weights: FloatArray, *, method: str = "t, ratio over documents"
+) -> Estimate:
+    """sum(numerators) / sum(weights) with a t interval of n - 1 degrees of freedom.
+
+    Raises:
+        NumericError: The weights sum to nothing.
+    """
+    total = float(weights.sum())
+    if total <= 0:
+        raise NumericError("A ratio over documents has no denominator: the documents hold no units to count.")
+    value = float(numerators.sum()) / total
+    stderr = ratio_stderr(numerators, weights)
+    if stderr is None:
+        return Estimate(value, None, None, None, "none (one document)")
+    half = t_quantile(len(weights) - 1) * stderr
+    return Estimate(value, stderr, value - half, value + half, method)
+
+
+def log_ratio(nats: FloatArray, weights: FloatArray) -> Estimate:
+    """A perplexity exp(sum(nats) / sum(weights)): interval on the log scale, delta-method standard error.
+
+    Raises:
+        NumericError: The weights sum to nothing, or the perplexity is too large for a float.
+    """
+    log = ratio(nats, weights)
+    try:
+        value = math.exp(log.value)
+    except OverflowError:
+        raise NumericError(
+            f"A perplexity of e^{log.value:.0f} is too large for a number.",
+            fix="use bits_per_byte or byte_ppl, which stay small where words are long",
+        ) from None
+    if log.stderr is None or log.low is None or log.high is None:
+        return Estimate(value, None, None, None, log.method)
+    if log.high > 700:  # e^710 overflows: with so wide an interval there is nothing to report
+        return Estimate(value, None, None, None, "none (wider than a float can hold)")
+    method = "t on the log scale, ratio over documents"
+    return Estimate(value, value * log.stderr, math.exp(log.low), math.exp(log.high), method)
+
+
+def resample_counts(n: int, resamples: int, rng: np.random.Generator) -> Iterator[IntArray]:
+    """How often each of n documents is drawn in each resample, in chunks of rows: (rows, n) each.
+
+    The draws do not depend on how they are cut into chunks.
+    """
+    chunk = max(1, _CHUNK_DRAWS // n)
+    for start in range(0, resamples, chunk):
+        rows = min(chunk, resamples - start)
+        drawn = rng.integers(0, n, size=(rows, n))
+        drawn += n * np.arange(rows)[:, None]  # each row counts into its own n cells
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n)
+
+
+def bootstrap_values(
+    statistics: FloatArray, aggregate: Aggregate, rng: np.random.Generator, resamples: int = NUM_RESAMPLES
+) -> FloatArray:
+    """The metric of each resample of documents.
+
+    For a paired test, put both models' statistics side by side and let `aggregate` return the difference.
+
+    Args:
+        statistics: Shape (n, K).
+        aggregate: Takes summed statistics (R, K), returns values (R,).
+        rng: The only source of randomness.
+        resamples: R.
+
+    Returns:
+        Shape (R,).
+    """
+    sums = [counts @ statistics for counts in resample_counts(len(statistics), resamples, rng)]
+    return aggregate(np.concatenate(sums))
+
+
+def bootstrap(
+    statistics: FloatArray, aggregate: Aggregate, rng: np.random.Generator, resamples: int = NUM_RESAMPLES
+) -> Estimate:
+    """A corpus metric with its bootstrap standard error and percentile interval (Efron & Tibshirani 1993).
+
+    Args:
+        statistics: Shape (n, K).
+        aggregate: Takes summed statistics (R, K), returns values (R,).
+        rng: The only source of randomness.
+        resamples: R.
+    """
+    value = float(aggregate(statistics.sum(axis=0, keepdims=True))[0])
+    if len(statistics) < 2:
+        return Estimate(value, None, None, None, "none (one document)")
+    return percentile_estimate(value, bootstrap_values(statistics, aggregate, rng, resamples))
+
+
+def percentile_estimate(value: float, resampled: FloatArray) -> Estimate:
+    """Standard error and 95 % interval from resampled values, shape (R,)."""
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    # the spread of the resampled metric is its standard error as it is: not divided by the root of R
+    stderr = float(resampled.std(ddof=1))
+    return Estimate(
+        value, stderr, float(low), float(high), f"percentile bootstrap, {len(resampled)} resamples"
+    )
