@@ -1,7 +1,7 @@
 """YAML to plain values, with the line of every key.
 
-YAML's own constructors are not used. Plain scalars follow the 1.2 core schema (`no` and `08:30` are text), tags
-and aliases are refused, and nesting is bounded, so that a file can be neither code nor a bomb.
+YAML's own constructors are not used. Plain scalars follow the 1.2 core schema (`no` and `08:30` are text),
+tags and aliases are refused, and nesting is bounded: a file can be neither code nor a bomb.
 https://yaml.org/spec/1.2.2/#103-core-schema
 """
 

@@ -1,0 +1,260 @@
+"""Where documents come from: a local file, a mirror of hub data sets, or the hub.
+
+A mirror (--data-root) holds `<data set path>/<configuration or "default">/<split>.jsonl` or `.parquet`; what it lacks is
+asked of the hub. Data sets that need a script to load are refused: a script could do anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+from lmeval.errors import DataError
+from lmeval.records import Document, canonical_sha256
+from lmeval.rows import ArrowRows, Rows, open_rows
+from lmeval.specs import DatasetSpec, TaskSpec, is_path_part
+
+MIRROR_SUFFIXES = (".jsonl", ".parquet")
+HUB_TIMEOUT_SECONDS = 10.0
+
+
+class Documents(Sequence[Document]):
+    """The documents of a split; each is read when it is asked for."""
+
+    def __init__(self, rows: Rows, source: str, revision: str | None = None) -> None:
+        """Wrap rows; `source` names them in messages, `revision` is the hub's commit where there is one."""
+        self._rows = rows
+        self.source = source
+        self.revision = revision
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Document: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Document]: ...
+
+    def __getitem__(self, index: int | slice) -> Document | list[Document]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        index %= len(self)
+        columns = self._rows[index]
+        return Document(index, columns, canonical_sha256(columns))
+
+    @property
+    def num_available(self) -> int:
+        """Documents in the split, whatever --limit says."""
+        return len(self)
+
+
+def load_documents(
+    dataset: DatasetSpec,
+    base_dir: Path,
+    *,
+    split: str | None = None,
+    data_root: Path | None = None,
+    offline: bool = False,
+) -> Documents:
+    """The documents of one split.
+
+    Args:
+        dataset: Where they are.
+        base_dir: The task file's folder, which local paths are relative to.
+        split: Another split than the one that is evaluated.
+        data_root: A mirror of hub data sets, read before the hub is asked.
+        offline: Ask the hub's cache only.
+
+    Raises:
+        DataError: The data set, configuration or split is not to be had, is malformed or has no documents.
+    """
+    if dataset.is_local:
+        return load_file(base_dir / dataset.path)
+    split = split or dataset.split
+    assert split is not None, "a hub data set has a split: DatasetSpec checks it"
+    if data_root is not None:
+        file = _find_in_mirror(dataset, split, data_root)
+        if file is not None:
+            return load_file(file)
+    try:
+        documents = _load_from_hub(dataset, split, offline)
+    except DataError as error:
+        raise _with_mirror(error, dataset, split, data_root) from None
+    return _not_empty(documents)
+
+
+def load_shots(
+    spec: TaskSpec, documents: Documents, *, data_root: Path | None = None, offline: bool = False
+) -> Documents:
+    """The documents that shots are drawn from: `fewshot_path`, `fewshot_split` or the evaluated split itself."""
+    dataset = spec.dataset
+    if dataset.fewshot_path is not None:
+        return load_file(spec.base_dir / dataset.fewshot_path)
+    if dataset.fewshot_split is not None:
+        split = dataset.fewshot_split
+        return load_documents(dataset, spec.base_dir, split=split, data_root=data_root, offline=offline)
+    return documents
+
+
+def load_file(path: Path) -> Documents:
+    """The documents of a .jsonl, .json, .csv, .parquet or .txt file.
+
+    Raises:
+        DataError: It is missing, malformed or has no documents.
+    """
+    return _not_empty(Documents(open_rows(path), str(path)))
+
+
+def _not_empty(documents: Documents) -> Documents:
+    if not len(documents):
+        raise DataError("There are no documents.", where=documents.source)
+    return documents
+
+
+# ---- the mirror ----
+
+
+def mirror_file(dataset: DatasetSpec, split: str, root: Path) -> Path:
+    """The .jsonl file of a split in a mirror.
+
+    Raises:
+        DataError: A part of the name would leave the mirror.
+    """
+    parts = [*dataset.path.split("/"), dataset.name or "default", split]
+    for part in parts:
+        if not is_path_part(part):
+            raise DataError(
+                f'"{part}" cannot be a part of a path in a mirror.', where=f"data set {dataset.path}"
+            )
+    return root.joinpath(*parts[:-1], f"{split}.jsonl")
+
+
+def write_mirror(documents: Documents, file: Path) -> None:
+    """Write documents as JSON Lines: aside first, then renamed, so that half a file is never read.
+
+    Raises:
+        DataError: The file cannot be written.
+    """
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with aside.open("w", encoding="utf-8", newline="\n") as out:
+            for document in documents:
+                out.write(json.dumps(document.columns, ensure_ascii=False, default=str) + "\n")
+        aside.replace(file)
+    except OSError as error:
+        raise DataError(f"The mirror cannot be written: {error.strerror}.", where=str(file)) from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _find_in_mirror(dataset: DatasetSpec, split: str, root: Path) -> Path | None:
+    if not root.is_dir():
+        raise DataError(
+            "There is no such mirror folder.", where=str(root), fix="Check --data-root or LMEVAL_DATA."
+        )
+    file = mirror_file(dataset, split, root)
+    found = [file.with_name(split + suffix) for suffix in MIRROR_SUFFIXES]
+    return next((candidate for candidate in found if candidate.is_file()), None)
+
+
+def _with_mirror(error: DataError, dataset: DatasetSpec, split: str, root: Path | None) -> DataError:
+    """The hub's error, with what the mirror lacks and what it has."""
+    if root is None:
+        return error
+    file = mirror_file(dataset, split, root)
+    folder = root.joinpath(*dataset.path.split("/"))
+    there = sorted(
+        f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*") if path.suffix in MIRROR_SUFFIXES
+    )
+    has = f"the mirror has {', '.join(there[:20])}" if there else "the mirror has nothing of this data set"
+    where = f"neither {file} nor {file.with_suffix('.parquet').name}; {has}"
+    return DataError(error.what, where=where, fix=error.fix)
+
+
+# ---- the hub ----
+
+_FIX_UNREACHABLE = (
+    "give a mirror with --data-root (on a connected machine, `lmeval data pull --tasks TASK --to DIR` writes one), "
+    "or a local file as the task's dataset.path."
+)
+
+
+def _load_from_hub(dataset: DatasetSpec, split: str, offline: bool) -> Documents:
+    import datasets
+
+    where = f"hub data set {dataset.path}, configuration {dataset.name or '(none)'}, split {split}"
+    commit = None if offline else _ask_hub(dataset, where)
+    try:
+        with _hub_offline(commit is None):
+            loaded = datasets.load_dataset(dataset.path, dataset.name, split=split, revision=dataset.revision)
+    except (
+        Exception
+    ) as error:  # the library raises a dozen kinds for what is, to us, one: it cannot be loaded
+        raise _load_error(error, where, offline=offline, reached=commit is not None) from None
+    return Documents(ArrowRows(_ArrowTable(loaded)), where, commit)
+
+
+def _ask_hub(dataset: DatasetSpec, where: str) -> str | None:
+    """The data set's commit, or None where the hub cannot be reached: `datasets` would go on trying for long."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
+
+    try:
+        info = HfApi().dataset_info(dataset.path, revision=dataset.revision, timeout=HUB_TIMEOUT_SECONDS)
+    except GatedRepoError:
+        fix = "accept its terms on the hub, then log in with `hf auth login`."
+        raise DataError("The data set asks for consent to its terms.", where=where, fix=fix) from None
+    except RepositoryNotFoundError:
+        fix = "check dataset.path; a private data set needs `hf auth login`."
+        raise DataError("The hub has no such data set.", where=where, fix=fix) from None
+    except RevisionNotFoundError:
+        raise DataError(f'The data set has no revision "{dataset.revision}".', where=where) from None
+    except Exception:  # no network, a proxy's page, a time-out: the cache may still have it
+        return None
+    return info.sha
+
+
+def _load_error(error: Exception, where: str, *, offline: bool, reached: bool) -> DataError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    if "script" in reason.lower():
+        return DataError(
+            "The data set needs a script to load, and scripts are not run: they could do anything.",
+            where=where,
+            fix="try `revision: refs/convert/parquet` under dataset, or save the split as a local .jsonl file.",
+        )
+    if reached:
+        return DataError(f"The data set cannot be loaded: {reason}", where=where)
+    why = "--offline is given" if offline else "the hub cannot be reached"
+    return DataError(f"The data set is not in the cache, and {why}.", where=where, fix=_FIX_UNREACHABLE)
+
+
+@contextlib.contextmanager
+def _hub_offline(offline: bool) -> Iterator[None]:
+    """Keep `datasets` from retrying for half a minute where there is no hub."""
+    import datasets
+
+    before = datasets.config.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = before or offline
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE = before
+
+
+class _ArrowTable:
+    """A `datasets.Dataset` as far as ArrowRows needs a table: rows stay in the memory-mapped cache."""
+
+    def __init__(self, loaded: Any) -> None:
+        self.loaded = loaded.with_format("arrow")
+        self.num_rows = loaded.num_rows
+
+    def slice(self, offset: int, length: int) -> Any:
+        return self.loaded[offset : offset + length]
