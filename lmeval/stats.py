@@ -185,7 +185,9 @@ def bootstrap(
 
 
 def percentile_estimate(value: float, resampled: FloatArray) -> Estimate:
-    """Standard error and 95 % interval from resampled values, shape (R,)."""
+    """Standard error and 95 % interval from resampled values, shape (R,); None where some are not numbers."""
+    if not np.isfinite(resampled).all():
+        return Estimate(value, None, None, None, "none (undefined on some resamples)")
     low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     # the spread of the resampled metric is its standard error as it is: not divided by the root of R
     stderr = float(resampled.std(ddof=1))

@@ -148,6 +148,11 @@ def test_the_bootstrap_reports_the_spread_and_the_percentiles() -> None:
     assert found.method == "percentile bootstrap, 400 resamples"
 
 
+def test_a_metric_undefined_on_a_resample_has_no_interval() -> None:
+    found = stats.percentile_estimate(0.5, np.array([0.4, math.nan, 0.6]))
+    assert (found.value, found.stderr, found.low, found.high) == (0.5, None, None, None)
+
+
 def test_the_bootstrap_agrees_with_the_formula_of_a_mean() -> None:
     table = np.column_stack([np.random.default_rng(4).normal(size=400), np.ones(400)])
     found = stats.bootstrap(table, mean_of, np.random.default_rng(5))

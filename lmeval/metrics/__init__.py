@@ -101,7 +101,7 @@ def compute(
         DataError: There are no samples, or one has no references.
     """
     if name.startswith(PLUGIN_PREFIX) and samples:
-        return compute_plugin(name, samples, options, seed), None
+        return compute_plugin(name, samples, seed), None
     table = statistics(name, samples, options)
     metric = find_metric(name)
     found = estimate(metric, table, seed)

@@ -101,14 +101,36 @@ def estimate(metric: Metric, table: FloatArray, seed: int) -> Estimate:
     return replace(found, low=max(low, found.low), high=min(high, found.high))
 
 
-def choice_loglikelihoods(sample: Sample) -> tuple[float, ...]:
+def has_choices(sample: Sample) -> bool:
+    """Whether the sample has one log-likelihood per choice."""
+    return isinstance(sample.loglikelihood, Sequence)
+
+
+def right_choice(sample: Sample) -> int:
+    """The index of the right choice.
+
+    Raises:
+        DataError: It is none of the choices.
+    """
+    assert isinstance(sample.loglikelihood, Sequence), f"document {sample.doc_id} was not scored by choice"
+    last = len(sample.loglikelihood) - 1
+    if sample.label is None or not 0 <= sample.label <= last:
+        raise DataError(
+            f"The label of document {sample.doc_id} is {sample.label}; its choices are 0 to {last}.",
+            where=f"doc_id {sample.doc_id}",
+            fix="see that the task's `label` gives the index of a choice, counted from 0",
+        )
+    return sample.label
+
+
+def choice_loglikelihoods(sample: Sample) -> Sequence[float]:
     """The log-likelihood of each choice, in nats.
 
     Raises:
         NumericError: One of them is NaN or infinite.
     """
     values = sample.loglikelihood
-    assert isinstance(values, tuple), f"document {sample.doc_id} was not scored by choice"
+    assert isinstance(values, Sequence), f"document {sample.doc_id} was not scored by choice"
     for value in values:
         _require_finite(value, sample)
     return values
@@ -120,9 +142,8 @@ def loglikelihood(sample: Sample) -> float:
     Raises:
         NumericError: It is NaN or infinite.
     """
-    if isinstance(sample.loglikelihood, tuple):
-        assert sample.label is not None, f"document {sample.doc_id} has choices and no label"
-        return choice_loglikelihoods(sample)[sample.label]
+    if isinstance(sample.loglikelihood, Sequence):
+        return choice_loglikelihoods(sample)[right_choice(sample)]
     assert sample.loglikelihood is not None, f"document {sample.doc_id} has no likelihood"
     _require_finite(sample.loglikelihood, sample)
     return sample.loglikelihood

@@ -8,6 +8,7 @@ zero_division=0); where every document brings its own options (piqa), the classe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,7 +19,10 @@ from lmeval.metrics.base import (
     Samples,
     choice_loglikelihoods,
     fixed_signature,
+    has_choices,
+    loglikelihood,
     mean_of,
+    right_choice,
     score_column,
     scores_table,
 )
@@ -35,11 +39,6 @@ def shares(scores: FloatArray) -> FloatArray:
     best = scores.max()
     tied = scores >= best - _TIE_TOLERANCE * max(1.0, abs(float(best)))
     return np.asarray(tied / tied.sum(), dtype=np.float64)
-
-
-def _label(sample: Sample) -> int:
-    assert sample.label is not None, f"document {sample.doc_id} has choices and no label"
-    return sample.label
 
 
 def _by_sum(sample: Sample) -> FloatArray:
@@ -66,15 +65,17 @@ def acc_table(samples: Samples, options: MetricOptions) -> FloatArray:
 
 
 def _credit(sample: Sample) -> float:
-    if isinstance(sample.loglikelihood, tuple):
-        return float(shares(_by_sum(sample))[_label(sample)])
+    if has_choices(sample):
+        return float(shares(_by_sum(sample))[right_choice(sample)])
     assert sample.is_greedy is not None, f"document {sample.doc_id} has neither choices nor is_greedy"
+    if sample.loglikelihood is not None:
+        loglikelihood(sample)  # no logit beats NaN: it would pass for a wrong answer
     return float(sample.is_greedy)
 
 
 def acc_norm_table(samples: Samples, options: MetricOptions) -> FloatArray:
     """Credit of the label where choices compete per byte, shape (n, 2)."""
-    return scores_table([float(shares(_by_bytes(sample))[_label(sample)]) for sample in samples])
+    return scores_table([float(shares(_by_bytes(sample))[right_choice(sample)]) for sample in samples])
 
 
 def class_table(samples: Samples, options: MetricOptions) -> FloatArray:
@@ -82,7 +83,7 @@ def class_table(samples: Samples, options: MetricOptions) -> FloatArray:
     num_classes = max(len(choice_loglikelihoods(sample)) for sample in samples)
     table = np.zeros((len(samples), 3, num_classes))
     for row, sample in zip(table, samples, strict=True):
-        share, label = shares(_by_sum(sample)), _label(sample)
+        share, label = shares(_by_sum(sample)), right_choice(sample)
         row[0, label] = share[label]
         row[1, : len(share)] = share
         row[2, label] = 1
@@ -105,7 +106,7 @@ def brier_table(samples: Samples, options: MetricOptions) -> FloatArray:
     scores = []
     for sample in samples:
         distance = _probabilities(sample)
-        distance[_label(sample)] -= 1
+        distance[right_choice(sample)] -= 1
         scores.append(float(distance @ distance))
     return scores_table(scores)
 
@@ -161,12 +162,12 @@ def ece(sums: FloatArray) -> FloatArray:
 
 def chance(samples: Samples) -> float | None:
     """Mean of 1 / number of choices; None where there are no choices."""
-    counts = [len(sample.loglikelihood) for sample in samples if isinstance(sample.loglikelihood, tuple)]
+    counts = [len(sample.loglikelihood) for sample in samples if isinstance(sample.loglikelihood, Sequence)]
     return float(np.mean([1 / count for count in counts])) if counts else None
 
 
 def _acc_signature(samples: Samples, options: MetricOptions) -> str:
-    if isinstance(samples[0].loglikelihood, tuple):
+    if has_choices(samples[0]):
         return "match:best_loglikelihood|ties:shared"
     return "match:greedy"
 

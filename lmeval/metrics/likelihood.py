@@ -20,6 +20,7 @@ from lmeval.metrics.base import (
     fixed_signature,
     loglikelihood,
     mean_of,
+    right_choice,
 )
 from lmeval.records import Sample
 from lmeval.stats import FloatArray
@@ -37,8 +38,7 @@ def _tokens(sample: Sample) -> float:
     assert counts is not None, f"document {sample.doc_id} has no num_tokens"
     if isinstance(counts, int):
         return float(counts)
-    assert sample.label is not None, f"document {sample.doc_id} has choices and no label"
-    return float(counts[sample.label])
+    return float(counts[right_choice(sample)])
 
 
 def _words(sample: Sample) -> float:

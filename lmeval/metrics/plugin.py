@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,14 @@ from typing import Any
 import numpy as np
 
 from lmeval import stats
-from lmeval.errors import DataError, NumericError, UsageError
-from lmeval.metrics.base import MetricOptions, Samples, references
+from lmeval.errors import NumericError, UsageError
+from lmeval.metrics.base import (
+    Samples,
+    choice_loglikelihoods,
+    has_choices,
+    references,
+    right_choice,
+)
 from lmeval.records import MetricValue, Sample
 
 PREFIX = "evaluate:"
@@ -27,7 +34,7 @@ _LOWER_IS_BETTER = frozenset(
 )
 
 
-def compute_plugin(name: str, samples: Samples, options: MetricOptions, seed: int) -> MetricValue:
+def compute_plugin(name: str, samples: Samples, seed: int) -> MetricValue:
     """The metric named `evaluate:NAME_OR_PATH` of the samples.
 
     Raises:
@@ -127,8 +134,8 @@ def _takes_lists(module: Any) -> bool:
 
 
 def _prediction(sample: Sample, name: str) -> str | int:
-    if isinstance(sample.loglikelihood, tuple):
-        return int(np.argmax(sample.loglikelihood))
+    if isinstance(sample.loglikelihood, Sequence):
+        return int(np.argmax(choice_loglikelihoods(sample)))
     if sample.prediction is None:
         raise UsageError(
             f'"{name}" needs predictions, and this task has none.', fix="use it on tasks with choices or text"
@@ -137,14 +144,13 @@ def _prediction(sample: Sample, name: str) -> str | int:
 
 
 def _reference(sample: Sample, as_list: bool) -> Any:
-    if isinstance(sample.loglikelihood, tuple):
-        if sample.label is None:
-            raise DataError(f"Document {sample.doc_id} has no label.", where=f"doc_id {sample.doc_id}")
-        return [sample.label] if as_list else sample.label
+    if has_choices(sample):
+        label = right_choice(sample)
+        return [label] if as_list else label
     return list(references(sample)) if as_list else references(sample)[0]
 
 
-def _estimate(value_of: Any, n: int, seed: int) -> stats.Estimate:
+def _estimate(value_of: Callable[[list[int]], float], n: int, seed: int) -> stats.Estimate:
     value = value_of(list(range(n)))
     if not math.isfinite(value):
         raise NumericError(

@@ -89,7 +89,7 @@ def test_baselines_average_over_documents_of_different_width() -> None:
 
 def test_per_class_metrics_by_hand() -> None:
     samples = labelled([(0, 0), (0, 0), (0, 2), (0, 1), (1, 1), (2, 2)], 4)
-    # right / predicted / labelled: class 0 2/4/2, class 1 1/1/2, class 2 1/1/2; class 3 never occurs, so never counts
+    # right / predicted / labelled: class 0 2/4/2, class 1 1/1/2, class 2 1/1/2; class 3 does not occur
     assert value_of("precision", samples).value == pytest.approx((2 / 4 + 1 + 1) / 3)
     assert value_of("recall", samples).value == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
     assert value_of("macro_f1", samples).value == pytest.approx((4 / 6 + 2 / 3 + 2 / 3) / 3)
@@ -158,6 +158,13 @@ def test_a_constant_model_prefers_neither_text_of_a_pair() -> None:
 def test_a_likelihood_that_is_no_number_names_its_document(name: str, bad: float) -> None:
     with pytest.raises(NumericError, match="document 31"):
         value_of(name, [choice(30, (-1, -2), 0), choice(31, (-1, bad), 0)])
+
+
+@pytest.mark.parametrize("name", METRICS_OF_TYPE["classification"])
+@pytest.mark.parametrize("label", [-1, 2])
+def test_a_label_outside_the_choices_names_its_document(name: str, label: int) -> None:
+    with pytest.raises(DataError, match="document 31"):
+        value_of(name, [choice(30, (-1, -2), 0), choice(31, (-1, -2), label)])
 
 
 @pytest.mark.parametrize("name", METRICS_OF_TYPE["classification"])

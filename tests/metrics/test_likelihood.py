@@ -124,6 +124,12 @@ def test_a_likelihood_that_is_no_number_names_its_document(name: str, bad: float
         value_of(name, [*TEXTS, broken])
 
 
+def test_a_greedy_answer_of_no_likelihood_is_no_wrong_answer() -> None:
+    samples = [Sample(5, "", loglikelihood=math.nan, is_greedy=False)]
+    with pytest.raises(NumericError, match="document 5"):
+        value_of("acc", samples, CLOZE)
+
+
 @pytest.mark.parametrize("name", [*METRICS_OF_TYPE["perplexity"], "ppl"])
 def test_one_document_has_no_standard_error(name: str) -> None:
     value = value_of(name, TEXTS[:1])
