@@ -2,8 +2,7 @@
 
 English follows SQuAD's evaluation (Rajpurkar et al. 2016, as of version 2: an empty answer matches only an
 empty one). Articles are English; other languages lose case and punctuation, full-width forms included, and
-those written without spaces are compared by character (as XQuAD's and CMRC's readers do). The type
-`generation` compares the plain text.
+those written without spaces are compared by character. The type `generation` compares the plain text.
 """
 
 from __future__ import annotations
