@@ -1,7 +1,7 @@
 """Where documents come from: a local file, a mirror of hub data sets, or the hub.
 
-A mirror (--data-root) holds `<data set path>/<configuration or "default">/<split>.jsonl` or `.parquet`; what it lacks is
-asked of the hub. Data sets that need a script to load are refused: a script could do anything.
+A mirror (--data-root) holds `<path>/<configuration or "default">/<split>.jsonl` or `.parquet`; what it lacks
+is asked of the hub. Data sets that need a script to load are refused: a script could do anything.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -93,7 +94,7 @@ def load_documents(
 def load_shots(
     spec: TaskSpec, documents: Documents, *, data_root: Path | None = None, offline: bool = False
 ) -> Documents:
-    """The documents that shots are drawn from: `fewshot_path`, `fewshot_split` or the evaluated split itself."""
+    """The documents that shots are drawn from: `fewshot_path`, `fewshot_split` or the split itself."""
     dataset = spec.dataset
     if dataset.fewshot_path is not None:
         return load_file(spec.base_dir / dataset.fewshot_path)
@@ -175,15 +176,16 @@ def _with_mirror(error: DataError, dataset: DatasetSpec, split: str, root: Path 
         f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*") if path.suffix in MIRROR_SUFFIXES
     )
     has = f"the mirror has {', '.join(there[:20])}" if there else "the mirror has nothing of this data set"
-    where = f"neither {file} nor {file.with_suffix('.parquet').name}; {has}"
-    return DataError(error.what, where=where, fix=error.fix)
+    where = f"{error.where}; no file {file} or .parquet, {has}"
+    fix = f"name what is there under dataset (name, split), or {error.fix}" if there else error.fix
+    return DataError(error.what, where=where, fix=fix)
 
 
 # ---- the hub ----
 
 _FIX_UNREACHABLE = (
-    "give a mirror with --data-root (on a connected machine, `lmeval data pull --tasks TASK --to DIR` writes one), "
-    "or a local file as the task's dataset.path."
+    "give a mirror that has it with --data-root (`lmeval data pull --tasks TASK --to DIR` on a connected "
+    "machine writes one), or a local file as the task's dataset.path."
 )
 
 
@@ -203,7 +205,7 @@ def _load_from_hub(dataset: DatasetSpec, split: str, offline: bool) -> Documents
 
 
 def _ask_hub(dataset: DatasetSpec, where: str) -> str | None:
-    """The data set's commit, or None where the hub cannot be reached: `datasets` would go on trying for long."""
+    """The data set's commit, or None where the hub cannot be reached (`datasets` would go on trying)."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -224,11 +226,11 @@ def _ask_hub(dataset: DatasetSpec, where: str) -> str | None:
 
 def _load_error(error: Exception, where: str, *, offline: bool, reached: bool) -> DataError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
-    if "script" in reason.lower():
+    if re.search(r"\bscripts?\b", reason, re.IGNORECASE):
         return DataError(
             "The data set needs a script to load, and scripts are not run: they could do anything.",
             where=where,
-            fix="try `revision: refs/convert/parquet` under dataset, or save the split as a local .jsonl file.",
+            fix="try `revision: refs/convert/parquet` under dataset, or save the split as a local file.",
         )
     if reached:
         return DataError(f"The data set cannot be loaded: {reason}", where=where)

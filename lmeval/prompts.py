@@ -1,0 +1,348 @@
+"""Documents -> Prompts: templates rendered, shots chosen and put before the document.
+
+Without a chat template a prompt is `instruction`, then the shots and the document's context joined by
+`separator`; a shot is its context followed by its answer. With one, shots are turns of user and assistant,
+`system` and `instruction` are the system message, and answers, which begin a turn, lose their leading space.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from lmeval.errors import DataError, RequestError, UsageError
+from lmeval.records import Document, Prompt
+from lmeval.specs import ClassificationTask, ClozeTask, MinimalPairsTask, PerplexityTask, TaskSpec
+from lmeval.templates import Template, compile_template
+
+Chat = Callable[[list[dict[str, str]]], str]  # messages of role and content -> what the model reads
+
+TEMPLATE_KEYS = (
+    "instruction",
+    "system",
+    "context",
+    "target",
+    "suffix",
+    "choices",
+    "label",
+    "references",
+    "text",
+    "original",
+    "good",
+    "bad",
+)
+
+
+class TaskTemplates:
+    """The compiled templates of a task.
+
+    Raises:
+        TemplateError: One of them is not valid.
+    """
+
+    def __init__(self, spec: TaskSpec) -> None:
+        self.spec = spec
+        self._by_key: dict[str, Template | list[Template]] = {}
+        for key in TEMPLATE_KEYS:
+            source = getattr(spec, key, None)
+            if isinstance(source, str):
+                self._by_key[key] = self._compile(source, key)
+            elif isinstance(source, tuple):
+                self._by_key[key] = [self._compile(item, f"{key}[{i}]") for i, item in enumerate(source)]
+
+    def _compile(self, source: str, key: str) -> Template:
+        return compile_template(source, key=key, task=self.spec.name, file=str(self.spec.file))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._by_key
+
+    def text(self, key: str, document: Document) -> str:
+        """A key that is one template, rendered; an empty text where the task does not give it."""
+        template = self._by_key.get(key)
+        if template is None:
+            return ""
+        assert isinstance(template, Template)
+        return template.text(document.columns, document.doc_id)
+
+    def texts(self, key: str, document: Document) -> tuple[str, ...]:
+        """A key that is a list of templates, or one template that yields a list.
+
+        Raises:
+            RequestError: The one template yields no list.
+        """
+        template = self._by_key[key]
+        if isinstance(template, list):
+            return tuple(item.text(document.columns, document.doc_id) for item in template)
+        value = template.value(document.columns, document.doc_id)
+        if isinstance(value, str) and key == "references":
+            return (value,)  # one text is one reference
+        if not isinstance(value, list | tuple) or any(isinstance(item, list | dict | None) for item in value):
+            raise self.error(
+                f"{key} gives {value!r:.80}; a list of texts is needed.",
+                document,
+                fix=f'write {key} as a list of templates, or as one "{{{{ ... }}}}" that yields a list.',
+            )
+        return tuple(map(str, value))
+
+    def label(self, document: Document, num_choices: int) -> int:
+        """The index of the right choice.
+
+        Raises:
+            RequestError: It is no whole number, or no choice has it.
+        """
+        template = self._by_key.get("label")
+        value: Any = getattr(self.spec, "label")  # noqa: B009
+        if isinstance(template, Template):
+            value = template.value(document.columns, document.doc_id)
+        if isinstance(value, str) and value.strip().lstrip("-").isdecimal():
+            value = int(value)
+        if not isinstance(value, int) or not 0 <= value < num_choices:
+            raise self.error(f"label is {value!r:.80}; allowed is 0 to {num_choices - 1}.", document)
+        return int(value)
+
+    def error(self, what: str, document: Document, fix: str | None = None) -> RequestError:
+        """A RequestError that names task and document."""
+        where = f"task {self.spec.name}, document {document.doc_id}, in {self.spec.file}"
+        return RequestError(what, where=where, fix=fix)
+
+    def needed(self, key: str, document: Document) -> str:
+        """A rendered text that must not be blank."""
+        text = self.text(key, document)
+        if not text.strip():
+            raise self.error(f"{key} renders to nothing.", document)
+        return text
+
+
+# ---- one document, without shots: a function per task type ----
+
+
+def _perplexity(templates: TaskTemplates, document: Document) -> Prompt:
+    original = templates.needed("original", document) if "original" in templates else None
+    return Prompt(document, target=templates.needed("text", document), original=original)
+
+
+def _minimal_pairs(templates: TaskTemplates, document: Document) -> Prompt:
+    pair = (templates.needed("good", document), templates.needed("bad", document))
+    return Prompt(document, choices=pair, label=0)
+
+
+def _cloze(templates: TaskTemplates, document: Document) -> Prompt:
+    prompt = Prompt(
+        document,
+        context=templates.text("context", document),
+        target=templates.needed("target", document),
+        suffix=templates.text("suffix", document),
+    )
+    if "choices" not in templates:
+        return prompt
+    choices = _choices(templates, document)
+    if prompt.target not in choices:
+        raise templates.error(f"target {prompt.target!r} is none of the choices {choices!r:.200}.", document)
+    return replace(prompt, choices=choices, label=choices.index(prompt.target))
+
+
+def _classification(templates: TaskTemplates, document: Document) -> Prompt:
+    choices = _choices(templates, document)
+    prompt = Prompt(document, choices=choices, label=templates.label(document, len(choices)))
+    assert isinstance(templates.spec, ClassificationTask)
+    if isinstance(templates.spec.context, str):
+        return replace(prompt, context=templates.text("context", document))
+    contexts = templates.texts("context", document)
+    if len(contexts) != len(choices):
+        raise templates.error(
+            f"{len(contexts)} contexts, {len(choices)} choices; one each is needed.", document
+        )
+    return replace(prompt, contexts=contexts)
+
+
+def _generation(templates: TaskTemplates, document: Document) -> Prompt:
+    references = templates.texts("references", document)
+    if not any(reference.strip() for reference in references):
+        raise templates.error("references gives no text.", document)
+    return Prompt(document, context=templates.text("context", document), references=references)
+
+
+def _choices(templates: TaskTemplates, document: Document) -> tuple[str, ...]:
+    choices = templates.texts("choices", document)
+    if len(choices) < 2:
+        raise templates.error(f"choices gives {len(choices)}; at least 2 are needed.", document)
+    for index, choice in enumerate(choices):
+        if not choice.strip():
+            raise templates.error(f"choices[{index}] renders to nothing.", document)
+    return choices
+
+
+def render(templates: TaskTemplates, document: Document) -> Prompt:
+    """The document's prompt without shots.
+
+    Raises:
+        TemplateError: A template does not render.
+        RequestError: What it renders to cannot be asked: an empty target, a label that no choice has.
+    """
+    spec = templates.spec
+    if isinstance(spec, PerplexityTask):
+        return _perplexity(templates, document)
+    if isinstance(spec, MinimalPairsTask):
+        return _minimal_pairs(templates, document)
+    if isinstance(spec, ClozeTask):
+        return _cloze(templates, document)
+    if isinstance(spec, ClassificationTask):
+        return _classification(templates, document)
+    return _generation(templates, document)
+
+
+# ---- shots ----
+
+
+def _render_shot(templates: TaskTemplates, document: Document) -> tuple[str, str]:
+    """A shot's context and answer.
+
+    Templates carry the space before an answer. A reference, which is data, gets one where neither it nor the
+    context brings white space.
+    """
+    prompt = render(templates, document)
+    if prompt.references is None:
+        context = prompt.context
+        if prompt.choices is None or isinstance(templates.spec, ClozeTask):
+            return context, prompt.target or ""
+        assert prompt.label is not None
+        return (prompt.contexts[prompt.label] if prompt.contexts else context), prompt.choices[prompt.label]
+    if "target" in templates:
+        return prompt.context, templates.needed("target", document)
+    answer = next(reference for reference in prompt.references if reference.strip())
+    spaced = answer[:1].isspace() or prompt.context[-1:].isspace()
+    return prompt.context, answer if spaced else f" {answer}"
+
+
+class _Shots:
+    """Chooses and renders the shots of a task; what is chosen depends on task, seed and document alone."""
+
+    def __init__(
+        self, templates: TaskTemplates, pool: Sequence[Document], num_fewshot: int, seed: int
+    ) -> None:
+        self.templates, self.pool, self.num_fewshot, self.seed = templates, pool, num_fewshot, seed
+        self._document = lru_cache(maxsize=4096)(pool.__getitem__)
+        self._rendered = lru_cache(maxsize=4096)(lambda i: _render_shot(templates, self._document(i)))
+
+    def __call__(self, document: Document) -> list[tuple[str, str]]:
+        """(context, answer) of each shot; never the document itself or a copy of it.
+
+        Raises:
+            DataError: There are too few other documents.
+        """
+        chosen: list[int] = []
+        for index in self._order(document):
+            if len(chosen) == self.num_fewshot:
+                break
+            if self._document(index).sha256 != document.sha256:
+                chosen.append(index)
+        if len(chosen) < self.num_fewshot:
+            spec = self.templates.spec
+            raise DataError(
+                f"{self.num_fewshot} shots are asked for; there are {len(chosen)} other documents to take.",
+                where=f"task {spec.name}, document {document.doc_id}, in {spec.file}",
+                fix="lower num_fewshot (--num-fewshot), or give a larger fewshot_split or fewshot_path.",
+            )
+        return [self._rendered(index) for index in chosen]
+
+    def _order(self, document: Document) -> Iterator[int]:
+        """Positions in the pool, each once."""
+        size = len(self.pool)
+        if self.templates.spec.fewshot == "first":
+            yield from range(size)
+            return
+        key = f"{self.templates.spec.name}\0{self.seed}\0{document.sha256}"
+        generator = np.random.Generator(
+            np.random.PCG64(int.from_bytes(hashlib.sha256(key.encode()).digest()))
+        )
+        # Fisher-Yates over a sparse permutation: as many draws as are taken, whatever the size of the pool
+        moved: dict[int, int] = {}
+        for at in range(size):
+            other = int(generator.integers(at, size))
+            yield moved.get(other, other)
+            moved[other] = moved.get(at, at)
+
+
+# ---- prompts ----
+
+
+def build_prompts(
+    spec: TaskSpec,
+    documents: Sequence[Document],
+    shots: Sequence[Document] | None,
+    *,
+    num_fewshot: int,
+    seed: int,
+    limit: int | None,
+    chat: Chat | None = None,
+) -> list[Prompt]:
+    """The prompts of the first `limit` documents.
+
+    Args:
+        spec: The task.
+        documents: The evaluated split.
+        shots: Where shots are drawn from; None: the evaluated split, whole.
+        num_fewshot: Shots before each document.
+        seed: Decides, with task and document, which shots `fewshot: random` draws.
+        limit: None: all documents.
+        chat: The model's chat template.
+
+    Raises:
+        TemplateError: A template is not valid or does not render.
+        RequestError: A document cannot be asked.
+        DataError: There are too few shots.
+        UsageError: `num_fewshot` or `limit` does not fit the task.
+    """
+    if num_fewshot and not spec.takes_shots:
+        raise UsageError(f"A {spec.type} task takes no shots, not {num_fewshot}.", where=f"task {spec.name}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit is {limit}; at least 1 document is needed.")
+    templates = TaskTemplates(spec)
+    choose = _Shots(templates, documents if shots is None else shots, num_fewshot, seed)
+    num_documents = len(documents) if limit is None else min(limit, len(documents))
+    return [_build(templates, documents[i], choose, chat) for i in range(num_documents)]
+
+
+def _build(templates: TaskTemplates, document: Document, choose: _Shots, chat: Chat | None) -> Prompt:
+    prompt = render(templates, document)
+    if not templates.spec.takes_shots:
+        return prompt
+    shots = choose(document)
+    instruction = templates.text("instruction", document)
+    if chat is None:
+
+        def complete(context: str) -> str:
+            blocks = [*(before + answer for before, answer in shots), context]
+            return instruction + templates.spec.separator.join(blocks)
+
+    else:
+        system = "\n\n".join(filter(None, (templates.text("system", document).strip(), instruction.strip())))
+        prompt = _without_leading_space(prompt)
+
+        def complete(context: str) -> str:
+            return chat(_messages(system, shots, context))
+
+    if prompt.contexts is not None:
+        return replace(prompt, contexts=tuple(map(complete, prompt.contexts)))
+    return replace(prompt, context=complete(prompt.context))
+
+
+def _messages(system: str, shots: Sequence[tuple[str, str]], context: str) -> list[dict[str, str]]:
+    messages = [{"role": "system", "content": system}] if system else []
+    for before, answer in shots:
+        messages.append({"role": "user", "content": before.rstrip()})
+        messages.append({"role": "assistant", "content": answer.strip()})
+    return [*messages, {"role": "user", "content": context.rstrip()}]
+
+
+def _without_leading_space(prompt: Prompt) -> Prompt:
+    return replace(
+        prompt,
+        target=prompt.target.lstrip() if prompt.target is not None else None,
+        choices=tuple(choice.lstrip() for choice in prompt.choices) if prompt.choices is not None else None,
+    )
