@@ -1,7 +1,7 @@
 """The task files that ship: they validate, and they render the prompts that other harnesses' numbers are of.
 
-Prompts and columns are those of lm-evaluation-harness 0.4.13 (lm_eval/tasks) where it has the task; XSum's columns
-are from its hub page, DialogSum's, Multi30k's and AG News' from a mirror. The rows are made up.
+Prompts and columns are those of lm-evaluation-harness 0.4.13 (lm_eval/tasks) where it has the task; XSum's
+columns are from its hub page, DialogSum's, Multi30k's and AG News' from a mirror. The rows are made up.
 """
 
 from __future__ import annotations
