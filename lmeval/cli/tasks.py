@@ -1,0 +1,204 @@
+"""`lmeval tasks`: list, show, validate and write task files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lmeval.cli.task_templates import example_documents, new_task_file
+from lmeval.errors import LmevalError, TaskError, UsageError, did_you_mean
+from lmeval.records import Prompt
+from lmeval.task import TASK_TYPES, TaskSpec, all_tasks, find_tasks, json_schema, load_task_file
+
+tasks_app = typer.Typer(no_args_is_help=True, help="List, show, check and write task files.")
+
+TasksDirs = Annotated[list[Path] | None, typer.Option(help="A further folder of task files.")]
+CountTokens = Callable[[str], int]
+SCORED = "bold green"
+
+
+@tasks_app.command("list")
+def list_tasks(tasks_dir: TasksDirs = None) -> None:
+    """List the tasks; tab-separated where the output is no terminal."""
+    columns = ("name", "type", "version", "shots", "tags", "description")
+    rows = [
+        (s.name, s.type, str(s.version), str(s.num_fewshot), " ".join(s.tags), s.description)
+        for s in all_tasks(tasks_dir or ())
+    ]
+    if not sys.stdout.isatty():
+        typer.echo("\n".join("\t".join(row) for row in (columns, *rows)))
+        return
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    Console().print(table)
+
+
+@tasks_app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A task's name, or a task file.")],
+    model: Annotated[str | None, typer.Option(help="Count tokens as this model's tokenizer does.")] = None,
+    data_root: Annotated[
+        Path | None, typer.Option(envvar="LMEVAL_DATA", help="A mirror to read before the hub.")
+    ] = None,
+    num: Annotated[int, typer.Option(min=1, help="Documents to show.")] = 1,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Shots, in place of the task's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of random shots.")] = 0,
+    tasks_dir: TasksDirs = None,
+) -> None:
+    """Show a task's facts and its first documents as a model reads them; ⟦the scored part⟧ is marked."""
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for spec in find_tasks([name], tasks_dir or ()):
+        if num_fewshot is not None and spec.takes_shots:
+            spec = spec.model_copy(update={"num_fewshot": num_fewshot})
+        for line in _facts(spec):
+            console.print(line)
+        prompts = _first_prompts(spec, data_root, num, seed)
+        count_tokens = _token_counter(model)
+        for prompt in prompts:
+            console.print(f"\n─── document {prompt.document.doc_id} ───")
+            for text in _marked(spec, prompt, count_tokens):
+                console.print(text)
+        console.print()
+
+
+@tasks_app.command()
+def validate(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -> None:
+    """Check task files and their templates; every problem is named with file, line and key."""
+    from lmeval.prompts import TaskTemplates
+
+    errors: list[LmevalError] = []
+    for file in files:
+        try:
+            specs = load_task_file(file)
+            for spec in specs:
+                TaskTemplates(spec)
+        except LmevalError as error:
+            errors.append(error)
+        else:
+            typer.echo(f"{file}: ok, {len(specs)} task{'s' if len(specs) > 1 else ''}")
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise TaskError("\n\n".join(map(str, errors)))
+
+
+@tasks_app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="The task's name: lower_snake_case.")],
+    type_name: Annotated[str, typer.Option("--type", help=f"One of: {', '.join(TASK_TYPES)}.")],
+) -> None:
+    """Write NAME.yaml to start from, and NAME.jsonl with example documents."""
+    if type_name not in TASK_TYPES:
+        allowed = f"one of: {', '.join(TASK_TYPES)}"
+        raise UsageError(f'There is no type "{type_name}".{did_you_mean(type_name, TASK_TYPES)}', fix=allowed)
+    if not (name.isascii() and name.isidentifier() and name == name.lower() and name[0] != "_"):
+        raise UsageError(f'"{name}" is no name for a task: it is lower_snake_case, a letter first.')
+    contents = {
+        Path(f"{name}.yaml"): new_task_file(name, type_name),
+        Path(f"{name}.jsonl"): example_documents(type_name),
+    }
+    for file in contents:
+        if file.exists():
+            raise UsageError(
+                "The file exists and is not overwritten.", where=str(file), fix="Take another name."
+            )
+    for file, content in contents.items():
+        try:
+            file.write_text(content, encoding="utf-8", newline="\n")
+        except OSError as error:
+            raise UsageError(f"The file cannot be written: {error.strerror}.", where=str(file)) from None
+        typer.echo(f"wrote {file}")
+    typer.echo(f"next: lmeval tasks show {name}.yaml")
+
+
+@tasks_app.command()
+def schema() -> None:
+    """Print the JSON Schema of task files, for editors."""
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+# ---- show ----
+
+
+def _facts(spec: TaskSpec) -> Iterator[str]:
+    dataset = spec.dataset
+    parts = (dataset.path, dataset.name, dataset.split, dataset.revision)
+    yield f"{spec.name}  {spec.type}, version {spec.version}"
+    if spec.description:
+        yield spec.description
+    yield f"file      {spec.file}"
+    yield f"hash      {spec.sha256}"
+    yield f"data      {', '.join(part for part in parts if part)}"
+    if spec.takes_shots:
+        source = dataset.fewshot_path or dataset.fewshot_split or "the same split"
+        yield f"shots     {spec.num_fewshot} ({spec.fewshot}, from {source})"
+    yield f"metrics   {', '.join(spec.metrics)}"
+    if spec.tags:
+        yield f"tags      {', '.join(spec.tags)}"
+
+
+def _first_prompts(spec: TaskSpec, data_root: Path | None, num: int, seed: int) -> list[Prompt]:
+    from lmeval.documents import load_documents, load_shots
+    from lmeval.prompts import build_prompts
+
+    documents = load_documents(spec.dataset, spec.base_dir, data_root=data_root)
+    shots = load_shots(spec, documents, data_root=data_root) if spec.num_fewshot else None
+    return build_prompts(spec, documents, shots, num_fewshot=spec.num_fewshot, seed=seed, limit=num)
+
+
+def _token_counter(model: str | None) -> CountTokens | None:
+    if model is None:
+        return None
+    from lmeval.engine.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(model)
+    return lambda text: len(tokenizer.encode(text))
+
+
+def _marked(spec: TaskSpec, prompt: Prompt, count_tokens: CountTokens | None) -> Iterator[Text]:
+    """The prompt as a model reads it, the scored part between ⟦ and ⟧, and what is expected."""
+    if prompt.references is not None:
+        until = getattr(spec, "stop", ())
+        limit = f"at most {getattr(spec, 'max_new_tokens', 0)} tokens, up to {json.dumps(list(until))}"
+        yield Text.assemble(
+            prompt.context, (f"⟦written: {limit}⟧", SCORED), _tokens(count_tokens, prompt.context)
+        )
+        for reference in prompt.references:
+            yield Text(f"reference: {reference!r}")
+    elif prompt.choices is None or spec.type == "cloze":
+        assert prompt.target is not None
+        tokens = _tokens(count_tokens, prompt.context, prompt.target)
+        yield Text.assemble(prompt.context, (f"⟦{prompt.target}⟧", SCORED), prompt.suffix, tokens)
+        for choice in prompt.choices or ():
+            yield Text(f"choice: {choice!r}")
+    else:
+        yield from _marked_choices(prompt, count_tokens)
+
+
+def _marked_choices(prompt: Prompt, count_tokens: CountTokens | None) -> Iterator[Text]:
+    assert prompt.choices is not None
+    if prompt.context:
+        yield Text(prompt.context)
+    contexts = prompt.contexts or ("",) * len(prompt.choices)
+    for index, (own_context, choice) in enumerate(zip(contexts, prompt.choices, strict=True)):
+        right = "*" if index == prompt.label else " "
+        tokens = _tokens(count_tokens, prompt.context or own_context, choice)
+        yield Text.assemble(f"{right} {index}: {own_context}", (f"⟦{choice}⟧", SCORED), tokens)
+
+
+def _tokens(count_tokens: CountTokens | None, context: str, scored: str | None = None) -> str:
+    if count_tokens is None:
+        return ""
+    before = count_tokens(context) if context else 0
+    if scored is None:
+        return f"  ({before} tokens of context)"
+    return f"  ({before} tokens of context, {count_tokens(context + scored) - before} scored)"
