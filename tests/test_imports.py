@@ -15,7 +15,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 
-# From the ground up. A module imports only from layers below its own, or from its own folder in the same layer.
+# From the ground up: a module imports from layers below its own, or from its own folder in the same layer.
 # The longest prefix decides where a module lies.
 LAYERS = (
     ("lmeval", "lmeval.errors", "lmeval.records"),  # the package itself holds only the version

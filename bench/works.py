@@ -1,0 +1,34 @@
+"""What is measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WINDOW = 8192  # tokens, for both harnesses
+
+
+@dataclass(frozen=True)
+class Work:
+    """One task on so many documents."""
+
+    name: str
+    task: str  # in tasks/; bench/lm_eval_tasks/<task>.yaml is the same for lm-eval
+    metric: str  # ours
+    lm_eval_metric: str
+    limit: int
+    num_fewshot: int
+    probe_limit: int  # documents on which lm-eval's batch size is chosen
+    batch_sizes: tuple[int, ...] = (1, 8, 16, 32)
+
+
+WORKS = {
+    work.name: work
+    for work in (
+        Work("ag_news", "ag_news", "acc", "acc", limit=100, num_fewshot=5, probe_limit=16),
+        Work("cmmlu", "cmmlu_nutrition", "acc", "acc", limit=100, num_fewshot=5, probe_limit=32),
+        Work("piqa", "piqa", "acc", "acc", limit=200, num_fewshot=0, probe_limit=48),
+        Work("lambada", "lambada", "acc", "acc", limit=200, num_fewshot=0, probe_limit=64),
+        # Four pages fill one batch of 8, so 16 and 32 would be the same run.
+        Work("wikitext", "ppl", "word_ppl", "word_perplexity", 4, 0, probe_limit=4, batch_sizes=(1, 8)),
+    )
+}
