@@ -19,7 +19,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 # The longest prefix decides where a module lies.
 LAYERS = (
     ("lmeval", "lmeval.errors", "lmeval.records"),  # the package itself holds only the version
-    ("lmeval.engine.tokenization", "lmeval.engine.plan", "lmeval.stats", "lmeval.demo", "lmeval.yamltree"),
+    ("lmeval.engine.tokenization", "lmeval.engine.plan", "lmeval.stats", "lmeval.demo")
+    + ("lmeval.yamltree", "lmeval.rows", "lmeval.templates"),
     ("lmeval.metrics", "lmeval.engine", "lmeval.store"),
     ("lmeval.specs",),
     ("lmeval.task",),
@@ -40,7 +41,7 @@ OWNERS = {
     "gguf": ("lmeval.engine",),
     "peft": ("lmeval.engine",),
     "datasets": ("lmeval.documents", "lmeval.metrics.plugin"),  # evaluate describes a metric's inputs with it
-    "pyarrow": ("lmeval.documents",),
+    "pyarrow": ("lmeval.rows",),
     "sacrebleu": ("lmeval.metrics",),
     "rouge_score": ("lmeval.metrics",),
     "evaluate": ("lmeval.metrics",),

@@ -32,9 +32,8 @@ def test_flops_agree_with_torchs_counter(tmp_path: Path) -> None:
     )
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
     tokens = 10
-    model = AutoModelForCausalLM.from_config(
-        config, attn_implementation="eager"
-    )  # others go uncounted on a CPU
+    # On a CPU the counter sees no attention but this.
+    model = AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(torch.arange(tokens)[None])
     # The counter takes attention as a full square, and every position has its logits here.
