@@ -146,14 +146,15 @@ def write_mirror(documents: Documents, file: Path) -> None:
     aside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with aside.open("w", encoding="utf-8", newline="\n") as out:
-            for document in documents:
-                out.write(json.dumps(document.columns, ensure_ascii=False, default=str) + "\n")
-        aside.replace(file)
+        try:
+            with aside.open("w", encoding="utf-8", newline="\n") as out:
+                for document in documents:
+                    out.write(json.dumps(document.columns, ensure_ascii=False, default=str) + "\n")
+            aside.replace(file)
+        finally:
+            aside.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"The mirror cannot be written: {error.strerror}.", where=str(file)) from None
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 def _find_in_mirror(dataset: DatasetSpec, split: str, root: Path) -> Path | None:

@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     Strict,
     Tag,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -299,18 +300,24 @@ class ClassificationTask(_Common):
     label: Label = Field(description="Index of the right choice, or a template that yields it")
     metrics: tuple[str, ...] = ("acc", "acc_norm")
 
-    @model_validator(mode="after")
-    def _check_lengths(self) -> ClassificationTask:
-        if isinstance(self.choices, tuple):
-            if len(self.choices) < 2:
-                raise ValueError(f"choices has {len(self.choices)} item; at least 2 are needed")
-            if isinstance(self.label, int) and not 0 <= self.label < len(self.choices):
-                raise ValueError(f"label is {self.label}; allowed is 0 to {len(self.choices) - 1}")
-            if isinstance(self.context, tuple) and len(self.context) != len(self.choices):
-                raise ValueError(
-                    f"context has {len(self.context)} items, choices {len(self.choices)}; one each is needed"
-                )
-        return self
+    @field_validator("choices")
+    @classmethod
+    def _check_choices(cls, choices: str | tuple[str, ...], info: ValidationInfo) -> str | tuple[str, ...]:
+        contexts = info.data.get("context")
+        if isinstance(choices, tuple):
+            if len(choices) < 2:
+                raise ValueError(f"found {len(choices)}; at least 2 are needed")
+            if isinstance(contexts, tuple) and len(contexts) != len(choices):
+                raise ValueError(f"found {len(choices)} for {len(contexts)} contexts; one each is needed")
+        return choices
+
+    @field_validator("label")
+    @classmethod
+    def _check_label(cls, label: int | str, info: ValidationInfo) -> int | str:
+        choices = info.data.get("choices")
+        if isinstance(label, int) and isinstance(choices, tuple) and not 0 <= label < len(choices):
+            raise ValueError(f"found {label}; allowed is 0 to {len(choices) - 1}")
+        return label
 
 
 class QaTask(_Generation):

@@ -169,16 +169,22 @@ def _validate(data: dict[str, Any], lines: Lines, path: Path) -> TaskSpec:
 
 def _problems(error: ValidationError, cls: type[TaskSpec], lines: Lines) -> Iterator[_Problem]:
     """Pydantic's findings as sentences, at the line of the key."""
-    for item in error.errors(include_url=False):
+    items = error.errors(include_url=False)
+    unknown = [item["loc"] for item in items if item["type"] == "extra_forbidden"]
+    for item in items:
         key: KeyPath = item["loc"]
-        while key not in lines and key[:-1] and item["type"] not in ("missing", "extra_forbidden"):
-            key = key[:-1]  # a union's own entries in `loc` are no keys
-        if item["loc"][1:2] in (("list",), ("text",), ("int",)):
-            key = (key[0], *item["loc"][2:])
+        if item["type"] == "missing" and any(_is_misspelt(key, other) for other in unknown):
+            continue  # told as "Did you mean"
+        if key[1:2] in (("list",), ("text",), ("int",)):
+            key = (key[0], *key[2:])  # a union's own entry in `loc` is no key
         at = key
         while at not in lines:
             at = at[:-1]
         yield _Problem((lines[at], _dotted(key), _sentence(item, cls, key)))
+
+
+def _is_misspelt(key: KeyPath, written: KeyPath) -> bool:
+    return key[:-1] == written[:-1] and bool(did_you_mean(str(written[-1]), [str(key[-1])]))
 
 
 _EXPECTED = {
@@ -219,10 +225,8 @@ def _task_error(path: Path, problems: Iterable[_Problem]) -> TaskError:
     found = sorted(dict.fromkeys(problems))
     if len(found) == 1:
         line, key, what = found[0]
-        return TaskError(
-            f'Key "{key}": {what}.' if key else f"{what}.", where=f"{path}:{line}, key {key or '(all)'}"
-        )
-    listed = [f"  {path}:{line}, key {key or '(all)'}: {what}" for line, key, what in found]
+        return TaskError(f'Key "{key}": {what}.', where=f"{path}:{line}, key {key}")
+    listed = [f"  {path}:{line}, key {key}: {what}" for line, key, what in found]
     return TaskError("\n".join([f"{len(found)} problems in the task file:", *listed]), where=str(path))
 
 
