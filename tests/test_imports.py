@@ -18,20 +18,20 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 # From the ground up: a module imports from layers below its own, or from its own folder in the same layer.
 # The longest prefix decides where a module lies.
 LAYERS = (
-    ("lmeval", "lmeval.errors", "lmeval.records"),  # the package itself holds only the version
-    ("lmeval.engine.tokenization", "lmeval.engine.plan", "lmeval.stats", "lmeval.demo")
-    + ("lmeval.yamltree", "lmeval.rows", "lmeval.templates"),
-    ("lmeval.metrics", "lmeval.engine", "lmeval.store"),
-    ("lmeval.specs",),
-    ("lmeval.task",),
-    ("lmeval.documents", "lmeval.prompts"),
-    ("lmeval.requests",),
-    ("lmeval.evaluate", "lmeval.gate", "lmeval.compare", "lmeval.leaderboard"),
-    ("lmeval.report",),
-    ("lmeval.cli",),
-    ("lmeval.__main__",),
+    "errors records",
+    "engine.tokenization engine.plan stats demo yamltree rows templates",
+    "metrics engine store",
+    "specs",
+    "task",
+    "documents prompts",
+    "requests",
+    "evaluate gate compare leaderboard",
+    "report",
+    "cli",
+    "__main__",
 )
-RANKS = {module: rank for rank, layer in enumerate(LAYERS) for module in layer}
+RANKS = {f"lmeval.{module}": rank for rank, layer in enumerate(LAYERS) for module in layer.split()}
+RANKS["lmeval"] = 0  # the package itself holds only the version
 
 OWNERS = {
     "torch": ("lmeval.engine", "lmeval.demo"),
