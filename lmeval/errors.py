@@ -60,7 +60,9 @@ class TemplateError(LmevalError):
 
 
 class RequestError(LmevalError):
-    """A document from which no valid request to the model can be made."""
+    """A document from which no valid request to the model can be made; `index` numbers the request, if known."""
+
+    index: int | None = None
 
 
 class ModelError(LmevalError):

@@ -1,0 +1,130 @@
+"""What an engine is: it scores and writes, and counts what that cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmeval.errors import RequestError
+from lmeval.records import (
+    GenerationOutput,
+    GenerationRequest,
+    ModelRecord,
+    ScoreOutput,
+    ScoreRequest,
+    TokenizerRecord,
+)
+
+T = TypeVar("T")
+
+# slots of scored tokens, their log-probabilities in nats, and whether each is the argmax
+Scored = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.bool_]]
+
+
+@dataclass(slots=True)
+class Usage:
+    """Running totals of an engine's work; see EfficiencyRecord for the terms."""
+
+    seconds_model: float = 0.0
+    tokens_requested: int = 0
+    tokens_distinct: int = 0
+    tokens_computed: int = 0
+    tokens_generated: int = 0
+    path: str = "plain"
+    note: str | None = None
+
+
+class Engine(Protocol):
+    """A loaded model. Outputs come as they are done, each with the index of its request."""
+
+    model: ModelRecord
+    tokenizer: TokenizerRecord
+    device: str
+    max_length: int
+    batch_tokens: int
+    usage: Usage
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
+        """Log-likelihoods of the requests' targets, in any order.
+
+        Raises:
+            RequestError: A request that cannot be asked (its `index` says which), before any is computed.
+        """
+        ...
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
+        """Greedy continuations of the requests' contexts, in any order.
+
+        Raises:
+            RequestError: As for `score`.
+        """
+        ...
+
+
+def collect(items: Iterable[T]) -> list[T]:
+    """All of `items`, one a request; a RequestError raised on the way learns the index of its request."""
+    done: list[T] = []
+    try:
+        for item in items:
+            done.append(item)
+    except RequestError as error:
+        error.index = len(done)
+        raise
+    return done
+
+
+def assemble(
+    parts: Iterable[Scored], sizes: Sequence[int], truncated: Sequence[bool], usage: Usage
+) -> Iterator[tuple[int, ScoreOutput]]:
+    """Put scored tokens together to requests' outputs, each as soon as its last token is there.
+
+    Args:
+        parts: Scored tokens in any order; request i owns the `sizes[i]` slots that follow those of request i - 1.
+        sizes: Scored tokens of each request.
+        truncated: Whether a request's context was cut.
+        usage: Gains the seconds that `parts` took.
+    """
+    ends = np.cumsum(sizes)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    left = np.array(sizes, dtype=np.int64)
+    values, greedy = np.empty(len(owner)), np.empty(len(owner), dtype=bool)
+    watch = Stopwatch()
+    for slots, part, part_greedy in watch.time(parts):
+        usage.seconds_model += watch.lap()
+        values[slots], greedy[slots] = part, part_greedy
+        touched, counts = np.unique(owner[slots], return_counts=True)
+        left[touched] -= counts
+        for index in touched[left[touched] == 0].tolist():
+            own = slice(int(ends[index]) - sizes[index], int(ends[index]))
+            total = float(values[own].sum())  # in slot order, so that it does not depend on the parts
+            yield index, ScoreOutput(total, bool(greedy[own].all()), sizes[index], truncated[index])
+
+
+class Stopwatch:
+    """Wall seconds spent inside an iterator's own work, not in its consumer's."""
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+
+    def lap(self) -> float:
+        """Seconds since the last lap."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
+
+    def time(self, items: Iterable[T]) -> Iterator[T]:
+        """`items`; the time until each arrives is counted."""
+        iterator = iter(items)
+        while True:
+            begin = time.perf_counter()
+            try:
+                item = next(iterator)
+            except StopIteration:
+                return
+            finally:
+                self._seconds += time.perf_counter() - begin
+            yield item

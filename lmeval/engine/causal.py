@@ -1,0 +1,244 @@
+"""Likelihoods from a causal model: packed rows of the prefix forest, or length-sorted batches (the plain path).
+
+Position t of a causal model predicts token t + 1: the node that holds input t answers the query for token t + 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import DynamicCache
+
+from lmeval.engine import decode
+from lmeval.engine.base import Scored, Stopwatch, Usage, assemble, collect
+from lmeval.engine.network import Network
+from lmeval.engine.plan import Forest, Row, build_forest, cut_rows, tokens_requested
+from lmeval.engine.rows import carry, packed_reach, release_memory, restore, snapshot, subtree_mask
+from lmeval.engine.tokenization import TextEncoder, Window, causal_windows, generation_prompts
+from lmeval.records import (
+    GenerationOutput,
+    GenerationRequest,
+    ModelRecord,
+    ScoreOutput,
+    ScoreRequest,
+    TokenizerRecord,
+)
+
+Int = NDArray[np.int64]
+OnDevice = tuple[Int, Tensor, Tensor]  # slots, log-probabilities, is argmax: not yet read back
+
+CHAIN_TOKENS = 8192  # the longest row without a mask
+PROOF_TOLERANCE_NATS = {torch.float32: 1e-3, torch.float64: 1e-3}
+PROOF_TOLERANCE_HALF_NATS = 0.25
+
+
+class CausalScorer:
+    """Scores token windows with a causal network, by the packed path where the model can take it."""
+
+    def __init__(self, network: Network, batch_tokens: int, usage: Usage) -> None:
+        self.network = network
+        self.batch_tokens = batch_tokens
+        self.usage = usage
+        self.reach, usage.note = packed_reach(network.model.config)
+        if usage.note is None:
+            usage.note = prove_packed(self)
+        usage.path = "plain" if usage.note else "packed"
+
+    def score(self, windows: Sequence[Window]) -> Iterator[Scored]:
+        """Scores of the windows' tokens, part by part; slots number them window by window, as plan.Forest does."""
+        forest = build_forest(windows)
+        self.usage.tokens_requested += tokens_requested(windows)
+        self.usage.tokens_distinct += len(forest)
+        longest = max((len(w.ids) - 1 for w in windows), default=0)
+        if self.usage.path == "packed" and longest > self.reach:
+            self.usage.path, self.usage.note = (
+                "plain",
+                f"windows of {longest} tokens outreach a layer's attention",
+            )
+        packed = self.usage.path == "packed"
+        parts = self._packed(forest) if packed else self._plain(windows, forest.slots)
+        for slots, values, greedy in _one_behind(parts):
+            yield slots, values.double().cpu().numpy(), greedy.cpu().numpy()
+
+    def _packed(self, forest: Forest) -> Iterator[OnDevice]:
+        budget = self.batch_tokens
+        cache, begin, path = None, 0, np.empty(0, dtype=np.int64)
+        while begin < len(forest):
+            for row in cut_rows(forest, budget, CHAIN_TOKENS, begin, path):
+                kept = snapshot(cache)
+                try:
+                    scored, cache = self._run_row(forest, row, cache)
+                except torch.OutOfMemoryError:
+                    if row.end - row.begin <= 1:
+                        raise
+                    cache, budget = restore(kept), max(1, (row.end - row.begin) // 2)
+                    self.batch_tokens = min(self.batch_tokens, budget)
+                    release_memory()
+                    break
+                begin, path = row.end, row.next_path
+                if scored is not None:
+                    yield scored
+
+    @torch.inference_mode()
+    def _run_row(
+        self, forest: Forest, row: Row, cache: DynamicCache | None
+    ) -> tuple[OnDevice | None, DynamicCache | None]:
+        network = self.network
+        keep = len(row.next_path) > 0
+        inputs: dict[str, Any] = {"input_ids": network.to_device(forest.tokens[row.begin : row.end])[None]}
+        if not row.is_chain:
+            inputs["attention_mask"] = subtree_mask(forest, row, network.dtype, network.device)
+            inputs["position_ids"] = network.to_device(forest.depths[row.begin : row.end])[None]
+        if keep and cache is None:
+            cache = DynamicCache()
+        hidden = network.hidden(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
+        self.usage.tokens_computed += row.end - row.begin
+        low, high = np.searchsorted(forest.query_node, (row.begin, row.end))
+        scored = None
+        if high > low:
+            nodes, query = np.unique(forest.query_node[low:high], return_inverse=True)
+            values, greedy = network.score_positions(
+                hidden, nodes - row.begin, query, forest.query_token[low:high]
+            )
+            scored = (forest.query_slot[low:high], values, greedy)
+        return scored, carry(cache, row) if keep and cache is not None else None
+
+    def _plain(self, windows: Sequence[Window], slots: Int) -> Iterator[OnDevice]:
+        """Right-padded batches, longest first; windows with the same input run once.
+
+        Causal attention and recurrence never look right, so the padding needs no mask.
+        """
+        inputs: dict[bytes, list[int]] = {}
+        for w, window in enumerate(windows):
+            inputs.setdefault(window.ids[:-1].tobytes(), []).append(w)
+        groups = sorted(inputs.values(), key=lambda group: len(windows[group[0]].ids), reverse=True)
+        budget, done = self.batch_tokens, 0
+        while done < len(groups):
+            width = len(windows[groups[done][0]].ids) - 1
+            batch = groups[done : done + max(1, budget // max(1, width))]
+            try:
+                scored = self._run_batch(windows, batch, width, slots)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                budget = self.batch_tokens = max(1, len(batch) * width // 2)
+                release_memory()
+                continue
+            done += len(batch)
+            yield scored
+
+    @torch.inference_mode()
+    def _run_batch(
+        self, windows: Sequence[Window], batch: Sequence[Sequence[int]], width: int, slots: Int
+    ) -> OnDevice:
+        tokens = np.zeros((len(batch), width), dtype=np.int64)
+        for line, group in enumerate(batch):
+            ids = windows[group[0]].ids[:-1]
+            tokens[line, : len(ids)] = ids
+        cells, targets, where = [], [], []
+        for line, group in enumerate(batch):
+            for w in group:
+                ids, start = windows[w].ids, windows[w].start
+                cells.append(line * width + np.arange(start - 1, len(ids) - 1))
+                targets.append(ids[start:])
+                where.append(np.arange(slots[w], slots[w + 1]))
+        cell = np.concatenate(cells)
+        order = np.argsort(cell, kind="stable")
+        positions, query = np.unique(cell[order], return_inverse=True)
+        target, slot = np.concatenate(targets)[order], np.concatenate(where)[order]
+        self.usage.tokens_computed += tokens.size
+        inputs = {"input_ids": self.network.to_device(tokens)}
+        values, greedy = self.network.score_cells(inputs, positions, query, target)
+        return slot, values, greedy
+
+
+def _one_behind(parts: Iterable[OnDevice]) -> Iterator[OnDevice]:
+    """Hold each part back until the next has been handed to the device, so that reading it waits for nothing."""
+    held: OnDevice | None = None
+    for part in parts:
+        if held is not None:
+            yield held
+        held = part
+    if held is not None:
+        yield held
+
+
+def prove_packed(scorer: CausalScorer) -> str | None:
+    """Run a few short requests through both paths; None where they agree, else why the plain path is taken."""
+    if not scorer.network.is_split:
+        return "the model's head could not be told from its body"
+    windows, forest = _proof_windows(scorer.network)
+    budget, scorer.batch_tokens = scorer.batch_tokens, 24
+    results = []
+    try:
+        for path in (scorer._packed(forest), scorer._plain(windows, forest.slots)):
+            values = np.zeros(int(forest.slots[-1]))
+            for slots, part, _ in path:
+                values[slots] = part.double().cpu().numpy()
+            results.append(values)
+    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
+        return f"packed rows are refused by the model ({type(error).__name__})"
+    finally:
+        scorer.batch_tokens, scorer.usage.tokens_computed = budget, 0
+    worst = float(np.abs(results[0] - results[1]).max())
+    tolerance = PROOF_TOLERANCE_NATS.get(scorer.network.dtype, PROOF_TOLERANCE_HALF_NATS)
+    return None if worst <= tolerance else f"packed and plain scores differ by {worst:.2g} nats on the proof"
+
+
+def _proof_windows(network: Network) -> tuple[list[Window], Forest]:
+    """Ten windows with shared prefixes, branches and a carried path, of seeded random tokens."""
+    vocabulary = int(network.model.config.get_text_config().vocab_size)
+    tokens = np.random.default_rng(0).integers(0, vocabulary, size=(12, 12)).astype(np.int32)
+    shared, branch = tokens[0], tokens[1][:5]
+    windows = [Window(np.concatenate([shared, branch, tokens[i][:6]]), 12) for i in range(2, 6)]
+    windows += [Window(np.concatenate([shared, tokens[i]]), 12) for i in range(6, 9)]
+    windows += [Window(tokens[i], 1) for i in range(9, 12)]
+    return windows, build_forest(windows)
+
+
+class CausalEngine:
+    """A causal model: likelihoods of targets and texts, and greedy generation. See base.Engine."""
+
+    def __init__(
+        self,
+        network: Network,
+        encoder: TextEncoder,
+        record: ModelRecord,
+        *,
+        max_length: int,
+        batch_tokens: int,
+    ) -> None:
+        self.network, self.encoder, self.model = network, encoder, record
+        self.tokenizer: TokenizerRecord = encoder.record()
+        self.device = str(network.device)
+        self.max_length = max_length
+        self.usage = Usage()
+        self.scorer = CausalScorer(network, batch_tokens, self.usage)
+
+    @property
+    def batch_tokens(self) -> int:
+        """The token budget of a row; smaller than asked for after the device ran out of memory."""
+        return self.scorer.batch_tokens
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
+        """Log-likelihoods, each request's as soon as its last token is scored."""
+        per_request = collect(causal_windows(requests, self.encoder, self.max_length))
+        flat = [window for windows in per_request for window in windows]
+        sizes = [sum(len(window.ids) - window.start for window in windows) for windows in per_request]
+        truncated = [any(window.truncated for window in windows) for windows in per_request]
+        yield from assemble(self.scorer.score(flat), sizes, truncated, self.usage)
+
+    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
+        """Greedy continuations."""
+        prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
+        watch = Stopwatch()
+        for index, output in watch.time(
+            decode.generate(self.network, self.encoder, requests, prompts, self.usage)
+        ):
+            self.usage.seconds_model += watch.lap()
+            yield index, output

@@ -1,0 +1,171 @@
+"""A transformers model split into its body (tokens -> hidden states) and its head (hidden states -> logits).
+
+The head then runs only at positions that somebody asks for. What a model does after its body (a final norm, a
+transform layer, soft-capping) is left to its own forward: the body is swapped for one that returns the chosen
+hidden states, so no architecture needs code of its own. The split is proved on the model when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+Int = NDArray[np.integer[Any]]
+
+HEAD_CHUNK_BYTES = 64 * 2**20  # of float32 logits at a time on a CPU
+HEAD_CHUNK_BYTES_ACCELERATOR = 2**30
+
+
+class _HiddenStates(BaseModelOutputWithPastAndCrossAttentions):  # type: ignore[misc]
+    """A body's output with nothing but hidden states; whatever else a forward hands through is None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+class Network:
+    """Body and head of a model, in inference mode."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.device: torch.device = next(model.parameters()).device
+        self.dtype: torch.dtype = model.dtype
+        self.body = self._find_body()
+
+    @property
+    def is_split(self) -> bool:
+        """False where no body could be told from its head; then logits come from the whole forward."""
+        return self.body is not None
+
+    def _candidates(self) -> Iterator[Any]:
+        yield self.model.base_model
+        for name in ("decoder", "model"):
+            inner = getattr(self.model.base_model, name, None)
+            if inner is not None:
+                yield inner
+
+    def _find_body(self) -> Any | None:
+        """The part whose hidden states the rest of the model turns into logits, proved on a short input."""
+        vocabulary = int(self.model.config.get_text_config().vocab_size)
+        ids = torch.arange(5, 12, device=self.device)[None] % vocabulary
+        with torch.inference_mode():
+            whole = self.model(input_ids=ids).logits.float()
+            for body in self._candidates():
+                if body is self.model:
+                    continue
+                try:
+                    hidden = body(input_ids=ids).last_hidden_state
+                    split = self._head(body, hidden[0]).float()
+                except (AttributeError, TypeError, RuntimeError, ValueError):
+                    continue
+                tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
+                if split.shape == whole[0].shape and torch.allclose(split, whole[0], tolerance, tolerance):
+                    return body
+        return None
+
+    def hidden(self, **inputs: Any) -> Tensor:
+        """The body's last hidden states, (B, T, H)."""
+        assert self.body is not None
+        states: Tensor = self.body(**inputs).last_hidden_state
+        return states
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(P, H) hidden states of any positions -> (P, V) logits."""
+        return self._head(self.body, hidden)
+
+    def _head(self, body: Any, hidden: Tensor) -> Tensor:
+        with _returning(body, _HiddenStates(last_hidden_state=hidden[None])):
+            ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
+            logits: Tensor = self.model(input_ids=ids).logits
+        return logits[0]
+
+    @property
+    def head_chunk(self) -> int:
+        """Positions whose float32 logits fit the memory allowed for them."""
+        allowed = HEAD_CHUNK_BYTES if self.device.type == "cpu" else HEAD_CHUNK_BYTES_ACCELERATOR
+        return max(1, allowed // (4 * int(self.model.config.get_text_config().vocab_size)))
+
+    def score_positions(
+        self, hidden: Tensor, positions: Int, query: Int, targets: Int
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities of targets, the head run once a position, in chunks.
+
+        Args:
+            hidden: (N, H) hidden states.
+            positions: (P,) distinct positions into `hidden`.
+            query: (Q,) ascending indices into `positions`, one a target.
+            targets: (Q,) token ids.
+
+        Returns:
+            (Q,) log-probabilities in nats, float32, and (Q,) whether the target is the argmax; on the device.
+        """
+        where = self.to_device(positions)
+
+        def logits(begin: int, end: int) -> Tensor:
+            return self.logits(hidden[where[begin:end]])
+
+        return self.pick(logits, len(positions), query, targets)
+
+    def score_cells(
+        self, inputs: dict[str, Tensor], cells: Int, query: Int, targets: Int
+    ) -> tuple[Tensor, Tensor]:
+        """As `score_positions`, for a batch of (B, T) inputs; `cells` are positions into its B * T cells."""
+        if self.is_split:
+            return self.score_positions(self.hidden(**inputs).flatten(0, 1), cells, query, targets)
+        flat, chosen = self.model(**inputs).logits.flatten(0, 1), self.to_device(cells)
+        return self.pick(lambda begin, end: flat[chosen[begin:end]], len(cells), query, targets)
+
+    def pick(
+        self, logits: Callable[[int, int], Tensor], num_positions: int, query: Int, targets: Int
+    ) -> tuple[Tensor, Tensor]:
+        """As `score_positions`, over (end - begin, V) logits that a function gives chunk by chunk.
+
+        The softmax is in float32 whatever the model's dtype.
+        """
+        values = torch.empty(len(query), dtype=torch.float32, device=self.device)
+        greedy = torch.empty(len(query), dtype=torch.bool, device=self.device)
+        query_rows, query_targets = self.to_device(query), self.to_device(targets)
+        for begin in range(0, num_positions, self.head_chunk):
+            end = min(begin + self.head_chunk, num_positions)
+            low, high = np.searchsorted(query, (begin, end))
+            scores = logits(begin, end).float()
+            rows, picked = query_rows[low:high] - begin, query_targets[low:high]
+            greedy[low:high] = scores.argmax(dim=-1)[rows] == picked
+            # torch's float32 log-softmax, as other harnesses use it: on a CPU it was 1e-5 nats a token above the
+            # float64 one (vocabulary of 49,152), so a log-sum-exp of our own would not agree with them on long texts
+            values[low:high] = torch.log_softmax(scores, dim=-1)[rows, picked]
+        return values, greedy
+
+    def to_device(self, array: Int) -> Tensor:
+        """A NumPy array of integers as an int64 tensor beside the model, without waiting for the copy."""
+        tensor = torch.from_numpy(np.ascontiguousarray(array, dtype=np.int64))
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+
+@contextmanager
+def _returning(module: Any, output: Any) -> Iterator[None]:
+    """`module(...)` gives `output` within the block, whatever it is called with."""
+    module.forward = lambda *args, **kwargs: output
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+def auto_batch_tokens(network: Network) -> int:
+    """A row's token budget from the device: hundreds on a CPU, thousands on an accelerator.
+
+    A row's dense mask and the attention over it cost the row's length squared, its matrix products are efficient
+    from a few hundred rows on; measured on 2-core CPUs, see bench/RESULTS.md.
+    """
+    return 256 if network.device.type == "cpu" else 4096

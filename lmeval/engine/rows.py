@@ -1,0 +1,69 @@
+"""What a packed row needs on the device: its mask, its key/value cache, and whether a model can take it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from lmeval.engine.plan import Forest, Row
+
+
+def subtree_mask(forest: Forest, row: Row, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(1, 1, row, path + row) additive mask of `k <= q and q < subtree_end[k]`."""
+    nodes = np.arange(row.begin, row.end)
+    keys = np.concatenate([row.path, nodes])
+    query = torch.from_numpy(nodes).to(device)[:, None]
+    key, end = torch.from_numpy(keys).to(device), torch.from_numpy(forest.subtree_end[keys]).to(device)
+    hidden = (key > query) | (query >= end)
+    mask = torch.zeros(hidden.shape, dtype=dtype, device=device)
+    return mask.masked_fill_(hidden, torch.finfo(dtype).min)[None, None]
+
+
+def carry(cache: DynamicCache, row: Row) -> DynamicCache:
+    """Keep of the cache (nodes row.path, then the row's) what row.next_path names."""
+    nodes = np.concatenate([row.path, np.arange(row.begin, row.end)])
+    index = np.searchsorted(nodes, row.next_path)
+    if index[-1] == len(index) - 1:  # a prefix of the cache: cut it, copy nothing
+        cache.crop(len(index) - len(nodes))
+        return cache
+    for layer in cache.layers:
+        chosen = torch.from_numpy(index).to(layer.keys.device)
+        layer.keys = layer.keys.index_select(-2, chosen)
+        layer.values = layer.values.index_select(-2, chosen)
+    return cache
+
+
+def snapshot(cache: DynamicCache | None) -> list[tuple[Tensor, Tensor]] | None:
+    """The cache's tensors; a forward replaces them and leaves these whole."""
+    return None if cache is None else [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def restore(kept: list[tuple[Tensor, Tensor]] | None) -> DynamicCache | None:
+    """A cache as it was when `snapshot` took it."""
+    return None if kept is None else DynamicCache(kept)
+
+
+def release_memory() -> None:
+    """Give cached blocks back to the device after it ran out of memory."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def packed_reach(config: Any) -> tuple[float, str | None]:
+    """The longest window the packed path may serve, and why it may serve none.
+
+    A sliding or local window shorter than a row, or a rotary base that depends on the row's length, would make a
+    packed row differ from the same tokens alone in ways that the short requests of the proof cannot show.
+    """
+    text = config.get_text_config()
+    rope = getattr(text, "rope_parameters", None) or {}
+    if isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope"):
+        return 0, f"rotary embedding of type {rope['rope_type']} depends on the length of the row"
+    if "local" in str(getattr(text, "attention_types", "")):
+        return 0, "some layers attend locally"
+    spans = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
+    return min((span for span in spans if isinstance(span, int) and span > 0), default=float("inf")), None
