@@ -143,6 +143,17 @@ class _Environment(ImmutableSandboxedEnvironment):
         _check_widths(getattr(function, "__self__", ""), (*args, *kwargs.values()))
         return super().call(context, function, *args, **kwargs)
 
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        wrapper = super().wrap_str_format(value)  # checks attributes; the widths are checked here
+        if wrapper is None:
+            return None
+
+        def checked(*args: Any, **kwargs: Any) -> str:
+            _check_widths(value.__self__, (*args, *kwargs.values()))
+            return wrapper(*args, **kwargs)
+
+        return checked
+
 
 def _check_widths(format_text: Any, values: Any) -> None:
     """Refuse the widths by which `'%9999999d' % 1` or `ljust(9999999)` would fill the memory."""
