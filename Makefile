@@ -6,9 +6,8 @@ BIN := $(VENV)/bin
 DEMO_OUTPUT ?= results
 JOBS ?= 2
 
-# What comes first wins: an interpreter that is too old must be named, not fail later inside pip.
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
-INSTALL := $(PIP) install --constraint constraints.txt
+# Errors only: neither progress nor warnings about the index.
+PIP := -m pip --disable-pip-version-check --quiet --quiet install --constraint constraints.txt
 SETUP_FILES := pyproject.toml constraints.txt
 
 .PHONY: help demo test lint format bench clean
@@ -27,7 +26,7 @@ demo: $(VENV)/.installed
 	$(BIN)/lmeval run --model demo-masked --tasks demo_ppl,demo_cloze,demo_classification,demo_minimal_pairs --output $(DEMO_OUTPUT)
 
 test: lint
-	$(BIN)/python -m pytest -n $(JOBS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope  # what a module sets up is set up once
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -50,7 +49,7 @@ clean:
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "lmeval needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing)." >&2; \
+	  echo "lmeval needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)." >&2; \
 	  echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
 	@echo "Creating $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "'$(PYTHON) -m venv' failed (Debian: apt install python3-venv)." >&2; \
@@ -59,17 +58,17 @@ $(VENV)/bin/python:
 # Stamps: set-up is done again only when what is declared changes.
 $(VENV)/.installed: $(SETUP_FILES) | $(VENV)/bin/python
 	@echo "Installing lmeval and what it needs (some minutes the first time) ..."
-	@$(INSTALL) --editable .
+	@$(BIN)/python $(PIP) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: $(SETUP_FILES) | $(VENV)/bin/python
 	@echo "Installing lmeval and what its development needs (some minutes the first time) ..."
-	@$(INSTALL) --editable '.[dev]'
+	@$(BIN)/python $(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 # lm-eval gets an environment of its own, with the same torch and transformers.
 $(VENV)-bench/.installed: bench/requirements.txt constraints.txt | $(VENV)/bin/python
 	@echo "Installing lm-eval for the comparison ..."
 	@test -x $(VENV)-bench/bin/python || $(PYTHON) -m venv $(VENV)-bench
-	@$(VENV)-bench/bin/python -m pip --disable-pip-version-check -qq install -c constraints.txt -r bench/requirements.txt
+	@$(VENV)-bench/bin/python $(PIP) --requirement bench/requirements.txt
 	@touch $@
