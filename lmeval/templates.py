@@ -22,7 +22,7 @@ from lmeval.errors import TemplateError, did_you_mean
 MAX_RANGE = 1000
 MAX_LOOP_DEPTH = 2
 MAX_CHARACTERS = 1_000_000  # of one rendered template
-MAX_COUNT = 100_000  # width or repetition that a template may ask for
+MAX_COUNT = 100_000  # characters that a template may pad to
 REGEX_TIMEOUT_SECONDS = 1.0
 
 
@@ -130,8 +130,8 @@ class _Environment(ImmutableSandboxedEnvironment):
         if operator == "*":
             self._check_repetition(left, right)
             self._check_repetition(right, left)
-        if operator == "%" and isinstance(left, str):
-            _check_widths(left, right)
+        if operator == "%" and isinstance(left, str) and _WIDE_PERCENT.search(left):
+            raise SecurityError("a format this wide is not allowed")
         return super().call_binop(context, operator, left, right)
 
     @staticmethod
@@ -140,30 +140,23 @@ class _Environment(ImmutableSandboxedEnvironment):
             raise SecurityError("a repetition this long is not allowed")
 
     def call(self, context: Any, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        _check_widths(getattr(function, "__self__", ""), (*args, *kwargs.values()))
+        if getattr(function, "__name__", None) in _PADDING_METHODS:
+            numbers = [value for value in (*args, *kwargs.values()) if isinstance(value, int)]
+            if max(numbers, default=0) > MAX_COUNT:
+                raise SecurityError(f"padding to more than {MAX_COUNT:,} characters is not allowed")
         return super().call(context, function, *args, **kwargs)
 
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         wrapper = super().wrap_str_format(value)  # checks attributes; the widths are checked here
-        if wrapper is None:
-            return None
-
-        def checked(*args: Any, **kwargs: Any) -> str:
-            _check_widths(value.__self__, (*args, *kwargs.values()))
-            return wrapper(*args, **kwargs)
-
-        return checked
+        if wrapper is not None and _WIDE_BRACES.search(value.__self__):
+            raise SecurityError("a format this wide is not allowed")
+        return wrapper
 
 
-def _check_widths(format_text: Any, values: Any) -> None:
-    """Refuse the widths by which `'%9999999d' % 1` or `ljust(9999999)` would fill the memory."""
-    numbers = [
-        value for value in (values if isinstance(values, tuple) else (values,)) if isinstance(value, int)
-    ]
-    if any(abs(number) > MAX_COUNT and isinstance(format_text, str) for number in numbers):
-        raise SecurityError(f"a number above {MAX_COUNT:,} is not allowed here")
-    if isinstance(format_text, str) and re.search(r"[%{][^%{}]*\d{6}", format_text):
-        raise SecurityError("a format this wide is not allowed")
+# Formats that pad to six digits of characters, or to a number that is computed
+_WIDE_PERCENT = re.compile(r"%[^A-Za-z%]*(\d{6}|\*)")
+_WIDE_BRACES = re.compile(r"\{[^{}]*:[^{}]*(\d{6}|\{)")
+_PADDING_METHODS = ("center", "expandtabs", "ljust", "rjust", "zfill")
 
 
 def _range(*bounds: int) -> range:
