@@ -84,18 +84,15 @@ def measure(command: list[str], *, memory_limit: int | None = None) -> tuple[flo
     return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def run_lmeval(
-    work: Work, setting: Setting, *, limit: int | None = None, extra: tuple[str, ...] = ()
-) -> tuple[Run, dict[str, Any]]:
+def run_lmeval(work: Work, setting: Setting, *, limit: int | None = None) -> tuple[Run, dict[str, Any]]:
     """One `lmeval run`; also its whole record."""
     with tempfile.TemporaryDirectory(dir=SCRATCH) as output:
         command = [sys.executable, "-m", "lmeval", "run", "--model", str(setting.model), "--tasks", work.task]
         command += ["--data-root", str(setting.data_root), "--limit", str(limit or work.limit)]
         command += ["--dtype", setting.dtype, "--device", setting.device, "--max-length", str(WINDOW)]
         command += ["--output", output, "--no-cache", "--no-resume", "--offline", "--quiet"]
-        if work.num_fewshot:
-            command += ["--num-fewshot", str(work.num_fewshot)]
-        seconds, peak = measure([*command, *extra])
+        command += ["--num-fewshot", str(work.num_fewshot)]
+        seconds, peak = measure(command)
         (path,) = Path(output).glob("*/*/run.json")
         record = json.loads(path.read_text(encoding="utf-8"))
         ((name, task),) = record["tasks"].items()

@@ -56,9 +56,7 @@ def grow(setting: Setting, repeats: int, scale: int) -> list[dict[str, Any]]:
     sizes += [("choices", n, dataclasses.replace(choices_task(n), limit=limit)) for n in CHOICES]
     rows = []
     for kind, size, grown in sizes:
-        # --num-fewshot 0 has to be said: the task's own default is 5.
-        shots = ("--num-fewshot", "0") if grown.num_fewshot == 0 else ()
-        runs = [run_lmeval(grown, setting, extra=shots) for _ in range(repeats)]
+        runs = [run_lmeval(grown, setting) for _ in range(repeats)]
         row = {
             "of": kind,
             "size": size,
