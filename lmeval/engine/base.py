@@ -46,8 +46,21 @@ class Engine(Protocol):
     tokenizer: TokenizerRecord
     device: str
     max_length: int
-    batch_tokens: int
     usage: Usage
+
+    @property
+    def batch_tokens(self) -> int:
+        """The token budget of a row or batch; it shrinks where the device runs out of memory."""
+        ...
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries that compute, by name; torch and transformers among them."""
+        ...
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory that was held: the device's where it is a GPU, else this process's."""
+        ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
         """Log-likelihoods of the requests' targets, in any order.

@@ -216,6 +216,8 @@ class CausalEngine:
         self.network, self.encoder, self.model = network, encoder, record
         self.tokenizer: TokenizerRecord = encoder.record()
         self.device = str(network.device)
+        self.versions = network.versions
+        self.peak_memory_bytes = network.peak_memory_bytes
         self.max_length = max_length
         self.usage = Usage()
         self.scorer = CausalScorer(network, batch_tokens, self.usage)

@@ -85,10 +85,15 @@ def find_model(options: ModelOptions) -> ModelSource:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise ModelError(
-                f"the folder {name} holds no config.json", fix="give a folder in Hugging Face layout (save_pretrained)"
+                f"the folder {name} holds no config.json",
+                fix="give a folder in Hugging Face layout (save_pretrained)",
             )
         return ModelSource(name, path, None)
-    if name.endswith(".gguf") or name.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if (
+        name.endswith(".gguf")
+        or name.startswith((".", "/", "~"))
+        or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name)
+    ):
         raise ModelError(f"no model at {name}", fix=NO_HUB)
     folder = _snapshot(options, SMALL_FILES)
     return ModelSource(name, folder, None, revision=options.revision or folder.name)
@@ -108,10 +113,14 @@ def _snapshot(options: ModelOptions, patterns: list[str]) -> Path:
             options.model, revision=options.revision, allow_patterns=patterns, local_files_only=offline
         )
     except RepositoryNotFoundError as error:
-        raise ModelError(f'the hub has no model "{options.model}", or it is private or gated', fix=NO_HUB) from error
+        raise ModelError(
+            f'the hub has no model "{options.model}", or it is private or gated', fix=NO_HUB
+        ) from error
     except LocalEntryNotFoundError as error:
         why = "the hub is not used (offline)" if offline else "the hub is out of reach"
-        raise ModelError(f'"{options.model}" is neither a local path nor in the cache, and {why}', fix=NO_HUB) from error
+        raise ModelError(
+            f'"{options.model}" is neither a local path nor in the cache, and {why}', fix=NO_HUB
+        ) from error
     except (HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
         raise ModelError(f'"{options.model}" could not be read from the hub: {error}', fix=NO_HUB) from error
     if not (Path(folder) / "config.json").is_file():
@@ -244,8 +253,18 @@ def _dequantize(gguf: Path, folder: Path) -> None:
         model.save_pretrained(folder)
         AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
     except ImportError as error:
-        raise ModelError(f"{gguf} cannot be read: {_first_line(error)}", fix='pip install "lmeval[gguf]"') from error
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        raise ModelError(
+            f"{gguf} cannot be read: {_first_line(error)}", fix='pip install "lmeval[gguf]"'
+        ) from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        AttributeError,
+        TypeError,
+        NotImplementedError,
+    ) as error:
         raise ModelError(f"{gguf} does not load: {_first_line(error)}") from error
 
 
@@ -273,8 +292,16 @@ def max_window(config: Any, encoder: TextEncoder) -> int:
     names = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
     stated = [value for name in names if isinstance(value := getattr(text, name, None), int) and value > 0]
     limits = stated[:1]
-    if stated and text.model_type in ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm"):
-        limits = [stated[0] - int(text.pad_token_id or 1) - 1]  # their positions start behind the padding index
+    if stated and text.model_type in (
+        "roberta",
+        "xlm-roberta",
+        "camembert",
+        "xlm-roberta-xl",
+        "roberta-prelayernorm",
+    ):
+        limits = [
+            stated[0] - int(text.pad_token_id or 1) - 1
+        ]  # their positions start behind the padding index
     if encoder.hf.model_max_length < 10**9:
         limits.append(int(encoder.hf.model_max_length))
     return min(limits, default=FALLBACK_MAX_LENGTH)
@@ -310,7 +337,9 @@ def choose_device(asked: str) -> str:
     if kind not in there or (number and not number.isdigit()):
         raise UsageError(f'"{asked}" is no device', fix="--device takes auto, cpu, cuda, cuda:N or mps")
     if not there[kind] or (kind == "cuda" and number and int(number) >= torch.cuda.device_count()):
-        raise UsageError(f"this machine has no {asked} that torch can use", fix="give --device auto or --device cpu")
+        raise UsageError(
+            f"this machine has no {asked} that torch can use", fix="give --device auto or --device cpu"
+        )
     return asked
 
 
@@ -368,7 +397,10 @@ def _load_weights(source: ModelSource, kind: str, options: ModelOptions) -> Any:
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise ModelError(f"the weights of {source.name} do not load: {_first_line(error)}") from error
     except Exception as error:  # safetensors' own exception type derives from Exception
-        if type(error).__module__.partition(".")[0] != "safetensors" and "Safetensor" not in type(error).__name__:
+        if (
+            type(error).__module__.partition(".")[0] != "safetensors"
+            and "Safetensor" not in type(error).__name__
+        ):
             raise
         raise ModelError(f"the weights of {source.name} are damaged: {_first_line(error)}") from error
     missing = sorted(report["missing_keys"])

@@ -95,6 +95,8 @@ class MaskedEngine:
         self.network, self.encoder, self.model = network, encoder, record
         self.tokenizer: TokenizerRecord = encoder.record()
         self.device = str(network.device)
+        self.versions = network.versions
+        self.peak_memory_bytes = network.peak_memory_bytes
         self.max_length = max_length
         self.batch_tokens = batch_tokens
         self.variant = record.pll or PLL_VARIANTS[0]

@@ -7,12 +7,15 @@ hidden states, so no architecture needs code of its own. The split is proved on 
 
 from __future__ import annotations
 
+import resource
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
@@ -143,6 +146,18 @@ class Network:
             # float64 one (vocabulary of 49,152), so a log-sum-exp of our own would not agree with them on long texts
             values[low:high] = torch.log_softmax(scores, dim=-1)[rows, picked]
         return values, greedy
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries that compute."""
+        return {"torch": torch.__version__, "transformers": transformers.__version__}
+
+    def peak_memory_bytes(self) -> int:
+        """The most memory held: on CUDA the device's, else resident memory of this process."""
+        if self.device.type == "cuda":
+            return int(torch.cuda.max_memory_allocated(self.device))
+        unit = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
     def to_device(self, array: Int) -> Tensor:
         """A NumPy array of integers as an int64 tensor beside the model, without waiting for the copy."""

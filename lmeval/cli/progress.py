@@ -1,0 +1,56 @@
+"""Progress bars on the terminal: one per stage, with tokens per second and time left while a model scores."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from lmeval.engine.base import Usage
+from lmeval.evaluate import Listener, Silence
+
+
+class Bars:
+    """A Listener that draws a bar per stage."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._stage: TaskID | None = None
+        self._began = 0.0
+        self._tokens_before: int | None = None
+
+    def begin(self, stage: str, total: int) -> None:
+        """A new bar."""
+        self._stage = self._progress.add_task(stage, total=total, rate="")
+        self._began, self._tokens_before = time.perf_counter(), None
+
+    def advance(self, usage: Usage | None = None) -> None:
+        """One step on the newest bar."""
+        assert self._stage is not None
+        rate = ""
+        if usage is not None:
+            if self._tokens_before is None:
+                self._tokens_before = 0
+            rate = f"{usage.tokens_computed / max(usage.seconds_model, 1e-9):,.0f} tokens/s"
+        self._progress.update(self._stage, advance=1, rate=rate)
+
+
+@contextmanager
+def make_listener(*, quiet: bool) -> Iterator[Listener]:
+    """Bars on standard error; nothing with `quiet` or where that is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield Silence()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield Bars(progress)

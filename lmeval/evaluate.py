@@ -1,0 +1,331 @@
+"""The one path from a task and a model to numbers: prepare (no model needed), then evaluate."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import subprocess
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import lmeval
+from lmeval.documents import Documents, load_documents, load_shots
+from lmeval.engine.base import Engine, Usage
+from lmeval.errors import LmevalError, NumericError, RequestError
+from lmeval.metrics import PSEUDO, MetricOptions, compute
+from lmeval.prompts import Chat, build_prompts
+from lmeval.records import (
+    DatasetRecord,
+    EfficiencyRecord,
+    GenerationRequest,
+    MetricValue,
+    Prompt,
+    RunRecord,
+    RuntimeRecord,
+    Sample,
+    ScoreRequest,
+    TaskRecord,
+    canonical_sha256,
+)
+from lmeval.requests import Output, Request, make_requests, make_sample
+from lmeval.specs import GenerationTask, TaskSpec
+from lmeval.store import OutputStore
+
+
+class Listener(Protocol):
+    """Is told how a run goes on; the command line draws progress bars from it."""
+
+    def begin(self, stage: str, total: int) -> None:
+        """A stage of so many steps begins."""
+        ...
+
+    def advance(self, usage: Usage | None = None) -> None:
+        """A step is done."""
+        ...
+
+
+class Silence:
+    """A Listener that does nothing."""
+
+    def begin(self, stage: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, usage: Usage | None = None) -> None:
+        """Nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the user decides about a run, beside model and tasks."""
+
+    num_fewshot: int | None = None  # None: as the task says
+    limit: int | None = None
+    seed: int = 0
+    data_root: Path | None = None
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedTask:
+    """A task with its documents read and its prompts rendered: everything but the model's part."""
+
+    spec: TaskSpec
+    num_fewshot: int
+    limit: int | None
+    dataset: DatasetRecord
+    prompts: list[Prompt]
+
+
+def prepare(spec: TaskSpec, settings: Settings, chat: Chat | None = None) -> PreparedTask:
+    """Read a task's documents and render its prompts.
+
+    Raises:
+        DataError, TemplateError, RequestError, UsageError: They cannot be had or do not fit the task.
+    """
+    where = {"data_root": settings.data_root, "offline": settings.offline}
+    num_fewshot = spec.num_fewshot
+    if settings.num_fewshot is not None and spec.takes_shots:
+        num_fewshot = settings.num_fewshot
+    documents = load_documents(spec.dataset, spec.base_dir, **where)  # type: ignore[arg-type]
+    shots = load_shots(spec, documents, **where) if num_fewshot else None  # type: ignore[arg-type]
+    prompts = build_prompts(
+        spec, documents, shots, num_fewshot=num_fewshot, seed=settings.seed, limit=settings.limit, chat=chat
+    )
+    return PreparedTask(spec, num_fewshot, settings.limit, _dataset_record(spec, documents, prompts), prompts)
+
+
+def _dataset_record(spec: TaskSpec, documents: Documents, prompts: Sequence[Prompt]) -> DatasetRecord:
+    dataset = spec.dataset
+    return DatasetRecord(
+        path=dataset.path,
+        name=dataset.name,
+        split=dataset.split,
+        revision=documents.revision or dataset.revision,
+        documents_sha256=canonical_sha256([prompt.document.sha256 for prompt in prompts]),
+        num_available=documents.num_available,
+    )
+
+
+def run_fingerprint(engine: Engine, tasks: Sequence[PreparedTask]) -> str:
+    """Hash of everything that decides a run's scores: two runs of one fingerprint are the same run."""
+    parts = [(t.spec.sha256, t.num_fewshot, [asdict(prompt) for prompt in t.prompts]) for t in tasks]
+    return canonical_sha256([engine_identity(engine), parts])
+
+
+def engine_identity(engine: Engine) -> list[object]:
+    """Everything about the engine that decides a score."""
+    kind = engine.device.partition(":")[0]
+    model = {k: v for k, v in asdict(engine.model).items() if k not in ("id", "revision", "step")}
+    return [model, engine.tokenizer.sha256, engine.max_length, kind, lmeval.__version__, engine.versions]
+
+
+def evaluate(
+    prepared: PreparedTask,
+    engine: Engine,
+    *,
+    seed: int = 0,
+    stores: Sequence[OutputStore] = (),
+    listener: Listener | None = None,
+) -> tuple[TaskRecord, list[Sample]]:
+    """Score a task with a model.
+
+    Args:
+        prepared: The task, its documents and prompts.
+        engine: The model.
+        seed: Of the bootstrap intervals.
+        stores: Where outputs are looked up before the model is asked, and kept.
+        listener: Is told of the progress.
+
+    Raises:
+        RequestError: A document that cannot be asked of this model, named by task and doc_id.
+        NumericError: NaN or infinity, named likewise.
+    """
+    spec = prepared.spec
+    requests: list[Request] = []
+    owner: list[int] = []
+    for number, prompt in enumerate(prepared.prompts):
+        own = make_requests(spec, prompt, engine.model.type)
+        requests += own
+        owner += [number] * len(own)
+    try:
+        outputs, reused = _ask(requests, engine, stores, listener or Silence(), spec.name)
+    except RequestError as error:
+        raise _named(error, spec, prepared.prompts, owner) from error
+    per_document: list[list[Output]] = [[] for _ in prepared.prompts]
+    for number, output in zip(owner, outputs, strict=True):
+        per_document[number].append(output)
+    pairs = zip(prepared.prompts, per_document, strict=True)
+    samples = [make_sample(spec, prompt, own) for prompt, own in pairs]
+    metrics, samples = _score(spec, samples, seed, pseudo=engine.model.type == "masked")
+    record = TaskRecord(
+        version=spec.version,
+        task_sha256=spec.sha256,
+        type=spec.type,
+        num_fewshot=prepared.num_fewshot,
+        num_documents=len(samples),
+        limit=prepared.limit,
+        dataset=prepared.dataset,
+        counts=_counts(spec, samples, reused),
+        metrics=metrics,
+        description=spec.description,
+        tags=spec.tags,
+    )
+    return record, samples
+
+
+def _ask(
+    requests: Sequence[Request], engine: Engine, stores: Sequence[OutputStore], listener: Listener, stage: str
+) -> tuple[list[Output], int]:
+    """An output for every request, and how many came from the stores."""
+    identity = canonical_sha256(engine_identity(engine)) if stores else ""
+    keys = [canonical_sha256([identity, type(r).__name__, asdict(r)]) for r in requests] if stores else []
+    known: dict[str, Output] = {}
+    for store in stores:
+        known |= store.get(key for key in keys if key not in known)
+    done: dict[int, Output] = {i: known[key] for i, key in enumerate(keys) if key in known}
+    reused = len(done)
+    listener.begin(stage, len(requests))
+    for _ in range(reused):
+        listener.advance()
+    left = [i for i in range(len(requests)) if i not in done]
+    try:
+        for index, output in _run(requests, left, engine):
+            done[index] = output
+            for store in stores:
+                store.put(keys[index], output)
+            listener.advance(engine.usage)
+    finally:
+        for store in stores:
+            store.commit()
+    return [done[i] for i in range(len(requests))], reused
+
+
+def _run(requests: Sequence[Request], chosen: Sequence[int], engine: Engine) -> Iterator[tuple[int, Output]]:
+    """The engine's outputs with the index of their request among all."""
+    score = [i for i in chosen if isinstance(requests[i], ScoreRequest)]
+    write = [i for i in chosen if isinstance(requests[i], GenerationRequest)]
+    for indices, ask in ((score, engine.score), (write, engine.generate)):
+        if not indices:
+            continue
+        try:
+            for index, output in ask([requests[i] for i in indices]):  # type: ignore[operator]
+                yield indices[index], output
+        except RequestError as error:
+            error.index = None if error.index is None else indices[error.index]
+            raise
+
+
+def _named(
+    error: LmevalError, spec: TaskSpec, prompts: Sequence[Prompt], owner: Sequence[int]
+) -> LmevalError:
+    """The same error, saying which task and document it is about."""
+    index = getattr(error, "index", None)
+    where = f"task {spec.name}"
+    if index is not None:
+        where += f", document {prompts[owner[index]].document.doc_id}"
+    return type(error)(error.what, where=f"{where} ({spec.file})", fix=error.fix)
+
+
+def _score(
+    spec: TaskSpec, samples: list[Sample], seed: int, *, pseudo: bool
+) -> tuple[dict[str, MetricValue], list[Sample]]:
+    """The task's metrics, and the samples with each document's own scores."""
+    ignore = spec.ignore if isinstance(spec, GenerationTask) else ()
+    options = MetricOptions(task_type=spec.type, language=spec.language, ignore=ignore)
+    metrics: dict[str, MetricValue] = {}
+    scores: list[dict[str, float]] = [{} for _ in samples]
+    for asked in spec.metrics:
+        name = PSEUDO.get(asked, asked) if pseudo else asked
+        try:
+            metrics[name], own = compute(name, samples, options, seed)
+        except NumericError as error:
+            raise _in_task(error, spec) from error
+        for document_scores, value in zip(scores, own or (), strict=False):
+            document_scores[name] = value
+    return metrics, [replace(sample, scores=own) for sample, own in zip(samples, scores, strict=True)]
+
+
+def _in_task(error: LmevalError, spec: TaskSpec) -> LmevalError:
+    where = ", ".join(filter(None, (f"task {spec.name}", error.where)))
+    return type(error)(error.what, where=where, fix=error.fix)
+
+
+def _counts(spec: TaskSpec, samples: Sequence[Sample], reused: int) -> dict[str, int]:
+    counts = {"truncated": sum(sample.truncated for sample in samples), "errors": 0, "reused": reused}
+    if isinstance(spec, GenerationTask) and spec.extract is not None:
+        counts["not_extracted"] = sum(sample.prediction == "" for sample in samples)
+    return counts
+
+
+def run_record(
+    engine: Engine,
+    tasks: Mapping[str, TaskRecord],
+    *,
+    run_id: str,
+    command: str,
+    seed: int,
+    seconds_total: float,
+    skipped: Mapping[str, str],
+) -> RunRecord:
+    """The record of a run whose tasks are done."""
+    runtime = RuntimeRecord(
+        lmeval=lmeval.__version__,
+        git=_git_commit(),
+        python=platform.python_version(),
+        torch=engine.versions["torch"],
+        transformers=engine.versions["transformers"],
+        device=engine.device,
+        seed=seed,
+        max_length=engine.max_length,
+        batch_tokens=engine.batch_tokens,
+    )
+    return RunRecord(
+        run_id=run_id,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        command=command,
+        model=engine.model,
+        tokenizer=engine.tokenizer,
+        runtime=runtime,
+        efficiency=_efficiency(engine, seconds_total),
+        tasks=tasks,
+        skipped=skipped,
+    )
+
+
+def _efficiency(engine: Engine, seconds_total: float) -> EfficiencyRecord:
+    usage = engine.usage
+    return EfficiencyRecord(
+        seconds_total=round(seconds_total, 3),
+        seconds_model=round(usage.seconds_model, 3),
+        tokens_requested=usage.tokens_requested,
+        tokens_distinct=usage.tokens_distinct,
+        tokens_computed=usage.tokens_computed,
+        tokens_per_second=round(usage.tokens_computed / usage.seconds_model, 1)
+        if usage.seconds_model
+        else 0.0,
+        peak_memory_bytes=engine.peak_memory_bytes(),
+        path=usage.path,
+        tokens_generated=usage.tokens_generated,
+        note=usage.note,
+    )
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that lmeval runs from; None where it is installed."""
+    root = Path(lmeval.__file__).parents[1]
+    if not (root / ".git").exists():
+        return None
+    try:
+        found = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

@@ -1,0 +1,165 @@
+"""Run folders: `<output>/<model slug>/<run id>/` with run.json and samples/<task>.jsonl.
+
+A run that is under way keeps its outputs in journal.sqlite in its folder, under keys of everything that decides
+them; the same command finds the folder again and goes on. run.json is written last and whole: a folder that has one
+is a finished run.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lmeval.errors import StoreError
+from lmeval.records import GenerationOutput, RunRecord, Sample, ScoreOutput
+
+JOURNAL = "journal.sqlite"
+COMMIT_SECONDS = 1.0
+Output = ScoreOutput | GenerationOutput
+
+
+class OutputStore:
+    """Model outputs under their keys, in an SQLite file: a run's journal, or the cache across runs."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=30)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=NORMAL")
+            self._connection.execute(
+                "CREATE TABLE IF NOT EXISTS outputs (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+            )
+            self._connection.commit()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(
+                f"{path} cannot be used: {error}", fix="check the folder, or remove the file and run again"
+            ) from error
+        self._committed = time.monotonic()
+
+    def get(self, keys: Iterable[str]) -> dict[str, Output]:
+        """The outputs that are there, by key."""
+        found: dict[str, Output] = {}
+        for key in keys:
+            row = self._connection.execute("SELECT value FROM outputs WHERE key = ?", (key,)).fetchone()
+            if row is not None:
+                value = json.loads(row[0])
+                found[key] = ScoreOutput(**value) if "loglikelihood" in value else GenerationOutput(**value)
+        return found
+
+    def put(self, key: str, output: Output) -> None:
+        """Keep an output; on disk within about a second."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO outputs VALUES (?, ?)", (key, json.dumps(asdict(output)))
+        )
+        if time.monotonic() - self._committed > COMMIT_SECONDS:
+            self.commit()
+
+    def commit(self) -> None:
+        """Put everything on disk."""
+        self._connection.commit()
+        self._committed = time.monotonic()
+
+    def close(self) -> None:
+        """Commit and close."""
+        self._connection.commit()
+        self._connection.close()
+
+
+def slug(model: str) -> str:
+    """A model's name as one folder name: no separators, never '.' or '..'."""
+    name = re.sub(r"[^\w.-]+", "__", model.strip("/")).strip(".") or "model"
+    return name[-100:]
+
+
+def check_writable(output: Path) -> None:
+    """Make the results folder and try it, so that a run cannot fail on it at its end.
+
+    Raises:
+        StoreError: It cannot be made or written.
+    """
+    probe = output / f".write-{os.getpid()}"
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"the results folder {output} cannot be written: {error.strerror}", fix="give another --output"
+        ) from error
+
+
+def begin_run(output: Path, model: str, fingerprint: str, *, resume: bool) -> Path:
+    """The folder of a run: an unfinished one of the same fingerprint, or a new one."""
+    parent = output / slug(model)
+    try:
+        if resume and parent.is_dir():
+            for folder in sorted(parent.iterdir(), reverse=True):
+                unfinished = (folder / JOURNAL).is_file() and not (folder / "run.json").exists()
+                if unfinished and folder.name.rpartition("-")[2] == fingerprint[:10]:
+                    return folder
+        stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%d-%H%M%S")
+        for attempt in range(1000):
+            folder = parent / f"{stamp}{f'.{attempt}' if attempt else ''}-{fingerprint[:10]}"
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise StoreError(f"no run folder can be made in {parent}: {error.strerror}") from error
+    raise StoreError(f"no run folder can be made in {parent}: too many runs began at once")
+
+
+def finish_run(folder: Path, record: RunRecord, samples: Mapping[str, Sequence[Sample]]) -> None:
+    """Write the samples, then run.json; then the journal has served."""
+    try:
+        (folder / "samples").mkdir(exist_ok=True)
+        for task, lines in samples.items():
+            text = "".join(json.dumps(line.to_json(), ensure_ascii=False) + "\n" for line in lines)
+            write_whole(folder / "samples" / f"{task}.jsonl", text)
+        write_whole(folder / "run.json", json.dumps(record.to_json(), indent=1, ensure_ascii=False) + "\n")
+        for leftover in folder.glob(JOURNAL + "*"):
+            leftover.unlink()
+    except OSError as error:
+        raise StoreError(
+            f"the run could not be written to {folder}: {error.strerror}",
+            fix="make room or give another --output, then run the same command again: what was scored is kept",
+        ) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file aside and rename it: it is there whole or not at all."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with aside.open("w", encoding="utf-8", errors="surrogatepass") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """A finished run's run.json.
+
+    Raises:
+        StoreError: It is missing, damaged or of a newer schema.
+    """
+    path = folder / "run.json" if folder.is_dir() else folder
+    try:
+        run = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StoreError(f"{path} is no readable run record: {error}") from error
+    if not isinstance(run, dict) or run.get("schema_version") != 1:
+        raise StoreError(f"{path} is not a run record of schema version 1")
+    return run
