@@ -14,10 +14,10 @@ from lmeval.records import EfficiencyRecord, MetricValue, RunRecord, TaskRecord
 NUMERIC = ("documents", "value", "95 % interval", "chance")
 
 
-def print_run(record: RunRecord, folder: Path) -> None:
+def print_run(record: RunRecord, folder: Path, console: Console | None = None) -> None:
     """Print a run's scores, what it cost, what to know about it, and where it is kept."""
-    wide = None if sys.stdout.isatty() else 160
-    console = Console(highlight=False, width=wide)
+    if console is None:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     model = record.model
     variant = f", {model.pll}" if model.pll else ""
     console.print(

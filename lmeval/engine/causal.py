@@ -169,14 +169,16 @@ def _one_behind(parts: Iterable[OnDevice]) -> Iterator[OnDevice]:
 
 
 def prove_packed(scorer: CausalScorer) -> str | None:
-    """Run a few short requests through both paths; None where they agree, else why the plain path is taken."""
+    """Run a few short requests through both paths; None where they agree, else why the plain one is taken."""
     if not scorer.network.is_split:
         return "the model's head could not be told from its body"
     windows, forest = _proof_windows(scorer.network)
-    budget, scorer.batch_tokens = scorer.batch_tokens, 24
+    budget = scorer.batch_tokens
     results = []
     try:
-        for path in (scorer._packed(forest), scorer._plain(windows, forest.slots)):
+        # rows short enough to branch and to carry an open path; one plain batch
+        for path, tokens in ((scorer._packed(forest), 48), (scorer._plain(windows, forest.slots), 1024)):
+            scorer.batch_tokens = tokens
             values = np.zeros(int(forest.slots[-1]))
             for slots, part, _ in path:
                 values[slots] = part.double().cpu().numpy()

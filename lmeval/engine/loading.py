@@ -378,7 +378,7 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         trust_remote_code=options.trust_remote_code,
     )
     network = Network(model)
-    batch_tokens = options.batch_tokens or auto_batch_tokens(network)
+    batch_tokens = options.batch_tokens or auto_batch_tokens(network, kind)
     make = CausalEngine if kind == "causal" else MaskedEngine
     return make(network, encoder, record, max_length=max_length, batch_tokens=batch_tokens)
 

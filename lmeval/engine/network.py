@@ -177,10 +177,16 @@ def _returning(module: Any, output: Any) -> Iterator[None]:
         del module.forward
 
 
-def auto_batch_tokens(network: Network) -> int:
-    """A row's token budget from the device: hundreds on a CPU, thousands on an accelerator.
+def auto_batch_tokens(network: Network, kind: str) -> int:
+    """A row's or batch's token budget from the device and the model's width.
 
-    A row's dense mask and the attention over it cost the row's length squared, its matrix products are efficient
-    from a few hundred rows on; measured on 2-core CPUs, see bench/RESULTS.md.
+    Matrix products are efficient from a few hundred rows on; a packed row's dense mask and the attention over it
+    cost its length squared, so wide models on a CPU take rows no longer than that. A narrow model's products are so
+    small that Python's share per row decides, and batches of a masked model have no mask to pay for.
     """
-    return 256 if network.device.type == "cpu" else 4096
+    if network.device.type != "cpu":
+        return 4096 if kind == "causal" else 16384
+    width = int(getattr(network.model.config.get_text_config(), "hidden_size", 512))
+    if kind == "masked":
+        return 4096 if width <= 256 else 2048
+    return 1024 if width <= 256 else 256
