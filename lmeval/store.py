@@ -75,9 +75,13 @@ class OutputStore:
 
 
 def slug(model: str) -> str:
-    """A model's name as one folder name: no separators, never '.' or '..'."""
-    name = re.sub(r"[^\w.-]+", "__", model.strip("/")).strip(".") or "model"
-    return name[-100:]
+    """A model's name as one folder name: a local path's last part, a hub id with `__` for its slash."""
+    name = Path(model).expanduser().resolve().name if _is_local(model) else model
+    return re.sub(r"[^\w.-]+", "__", name).strip(".")[-100:] or "model"
+
+
+def _is_local(model: str) -> bool:
+    return model.startswith((".", "/", "~")) or Path(model).exists()
 
 
 def check_writable(output: Path) -> None:
