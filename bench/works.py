@@ -29,6 +29,6 @@ WORKS = {
         Work("piqa", "piqa", "acc", "acc", limit=200, num_fewshot=0, probe_limit=48),
         Work("lambada", "lambada", "acc", "acc", limit=200, num_fewshot=0, probe_limit=64),
         # Four pages fill one batch of 8, so 16 and 32 would be the same run.
-        Work("wikitext", "ppl", "word_ppl", "word_perplexity", 4, 0, probe_limit=4, batch_sizes=(1, 8)),
+        Work("wikitext", "ppl", "bits_per_byte", "bits_per_byte", 4, 0, probe_limit=4, batch_sizes=(1, 8)),
     )
 }
