@@ -60,7 +60,7 @@ class TemplateError(LmevalError):
 
 
 class RequestError(LmevalError):
-    """A document from which no valid request to the model can be made; `index` numbers the request, if known."""
+    """A document from which no request to the model can be made; `index` numbers the request, if known."""
 
     index: int | None = None
 
@@ -70,7 +70,9 @@ class ModelError(LmevalError):
 
 
 class NumericError(LmevalError):
-    """NaN or infinity where a score should be."""
+    """NaN or infinity where a score should be; `index` numbers the request, if known."""
+
+    index: int | None = None
 
 
 class StoreError(LmevalError):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import math
 import platform
 import subprocess
-
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import lmeval
 from lmeval.documents import Documents, load_documents, load_shots
@@ -26,6 +26,7 @@ from lmeval.records import (
     RunRecord,
     RuntimeRecord,
     Sample,
+    ScoreOutput,
     ScoreRequest,
     TaskRecord,
     canonical_sha256,
@@ -33,6 +34,8 @@ from lmeval.records import (
 from lmeval.requests import Output, Request, make_requests, make_sample
 from lmeval.specs import GenerationTask, TaskSpec
 from lmeval.store import OutputStore
+
+R = TypeVar("R", ScoreRequest, GenerationRequest)
 
 
 class Listener(Protocol):
@@ -152,7 +155,7 @@ def evaluate(
         owner += [number] * len(own)
     try:
         outputs, reused = _ask(requests, engine, stores, listener or Silence(), spec.name)
-    except RequestError as error:
+    except (RequestError, NumericError) as error:
         raise _named(error, spec, prepared.prompts, owner) from error
     per_document: list[list[Output]] = [[] for _ in prepared.prompts]
     for number, output in zip(owner, outputs, strict=True):
@@ -193,6 +196,7 @@ def _ask(
     left = [i for i in range(len(requests)) if i not in done]
     try:
         for index, output in _run(requests, left, engine):
+            _require_finite(output, index)
             done[index] = output
             for store in stores:
                 store.put(keys[index], output)
@@ -205,27 +209,43 @@ def _ask(
 
 def _run(requests: Sequence[Request], chosen: Sequence[int], engine: Engine) -> Iterator[tuple[int, Output]]:
     """The engine's outputs with the index of their request among all."""
-    score = [i for i in chosen if isinstance(requests[i], ScoreRequest)]
-    write = [i for i in chosen if isinstance(requests[i], GenerationRequest)]
-    for indices, ask in ((score, engine.score), (write, engine.generate)):
-        if not indices:
-            continue
-        try:
-            for index, output in ask([requests[i] for i in indices]):  # type: ignore[operator]
-                yield indices[index], output
-        except RequestError as error:
-            error.index = None if error.index is None else indices[error.index]
-            raise
+    score = [(i, r) for i in chosen if isinstance(r := requests[i], ScoreRequest)]
+    write = [(i, r) for i in chosen if isinstance(r := requests[i], GenerationRequest)]
+    yield from _numbered(engine.score, score)
+    yield from _numbered(engine.generate, write)
+
+
+def _numbered(
+    ask: Callable[[Sequence[R]], Iterator[tuple[int, Output]]], requests: Sequence[tuple[int, R]]
+) -> Iterator[tuple[int, Output]]:
+    if not requests:
+        return
+    try:
+        for index, output in ask([request for _, request in requests]):
+            yield requests[index][0], output
+    except RequestError as error:
+        error.index = None if error.index is None else requests[error.index][0]
+        raise
+
+
+def _require_finite(output: Output, index: int) -> None:
+    """Stop at the first likelihood that is no number: nothing that follows could make up for it."""
+    if isinstance(output, ScoreOutput) and not math.isfinite(output.loglikelihood):
+        error = NumericError(
+            f"the log-likelihood is {output.loglikelihood}",
+            fix="run with --dtype float32; if it stays, the model's weights hold NaN or infinity",
+        )
+        error.index = index
+        raise error
 
 
 def _named(
-    error: LmevalError, spec: TaskSpec, prompts: Sequence[Prompt], owner: Sequence[int]
+    error: RequestError | NumericError, spec: TaskSpec, prompts: Sequence[Prompt], owner: Sequence[int]
 ) -> LmevalError:
     """The same error, saying which task and document it is about."""
-    index = getattr(error, "index", None)
     where = f"task {spec.name}"
-    if index is not None:
-        where += f", document {prompts[owner[index]].document.doc_id}"
+    if error.index is not None:
+        where += f", doc_id {prompts[owner[error.index]].document.doc_id}"
     return type(error)(error.what, where=f"{where} ({spec.file})", fix=error.fix)
 
 
@@ -241,7 +261,7 @@ def _score(
         name = PSEUDO.get(asked, asked) if pseudo else asked
         try:
             metrics[name], own = compute(name, samples, options, seed)
-        except NumericError as error:
+        except LmevalError as error:
             raise _in_task(error, spec) from error
         for document_scores, value in zip(scores, own or (), strict=False):
             document_scores[name] = value

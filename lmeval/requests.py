@@ -1,17 +1,18 @@
-"""From a prompt to what is asked of a model, and from what it gave to a sample: one small table by task type."""
+"""From a prompt to what is asked of a model, and from what it gave to a sample: a small table by task type."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from lmeval.errors import ModelError
+from lmeval.errors import ModelError, TaskError
 from lmeval.records import GenerationOutput, GenerationRequest, Prompt, Sample, ScoreOutput, ScoreRequest
 from lmeval.specs import GenerationTask, PerplexityTask, TaskSpec
 
 Request = ScoreRequest | GenerationRequest
 Output = ScoreOutput | GenerationOutput
 
+EXTRACT_SECONDS = 5
 GENERATION_TYPES = ("qa", "translation", "summarization", "generation")
 
 # model type -> task types it can do
@@ -30,9 +31,10 @@ def check_can_do(model_type: str, spec: TaskSpec) -> None:
     if spec.type not in TASK_TYPES_OF_MODEL[model_type]:
         able = [kind for kind, types in TASK_TYPES_OF_MODEL.items() if spec.type in types]
         raise ModelError(
-            f'the task "{spec.name}" ({spec.type}) asks the model to write text, which a {model_type} model cannot',
+            f'the task "{spec.name}" ({spec.type}) has the model write text; a {model_type} model cannot',
             where=str(spec.file),
-            fix=f"use a {' or '.join(able)} model, or tasks of type {', '.join(TASK_TYPES_OF_MODEL[model_type])}",
+            fix=f"use a {' or '.join(able)} model, or tasks of type "
+            f"{', '.join(TASK_TYPES_OF_MODEL[model_type])}",
         )
 
 
@@ -134,10 +136,21 @@ def _written(spec: TaskSpec, output: Output) -> dict[str, Any]:
 
 
 def extract_answer(pattern: str, text: str) -> str:
-    """The first group of the first match (or the whole match); an empty string where nothing matches."""
+    """The first group that took part in the first match (or the whole match); "" where nothing matches.
+
+    Raises:
+        TaskError: The pattern takes too long, as nested repetitions do.
+    """
     import regex
 
-    found = regex.search(pattern, text, timeout=5)
+    try:
+        found = regex.search(pattern, text, timeout=EXTRACT_SECONDS)
+    except TimeoutError:
+        raise TaskError(
+            f"the pattern {pattern!r} took more than {EXTRACT_SECONDS} s on what the model wrote",
+            where="key extract",
+            fix="write it without nested repetitions such as (a+)+",
+        ) from None
     if found is None:
         return ""
-    return str(found[1] if found.re.groups else found[0])
+    return str(next((group for group in found.groups() if group is not None), found[0]))

@@ -1,8 +1,8 @@
 """Run folders: `<output>/<model slug>/<run id>/` with run.json and samples/<task>.jsonl.
 
-A run that is under way keeps its outputs in journal.sqlite in its folder, under keys of everything that decides
-them; the same command finds the folder again and goes on. run.json is written last and whole: a folder that has one
-is a finished run.
+A run that is under way keeps its outputs in journal.sqlite in its folder, under keys of everything that
+decides them; the same command finds the folder again and goes on. run.json is written last and whole: a folder
+that has one is a finished run.
 """
 
 from __future__ import annotations
@@ -43,10 +43,13 @@ class OutputStore:
             raise StoreError(
                 f"{path} cannot be used: {error}", fix="check the folder, or remove the file and run again"
             ) from error
+        self._path = path
+        self._pending: dict[str, Output] = {}
         self._committed = time.monotonic()
 
     def get(self, keys: Iterable[str]) -> dict[str, Output]:
         """The outputs that are there, by key."""
+        self.commit()
         found: dict[str, Output] = {}
         for key in keys:
             row = self._connection.execute("SELECT value FROM outputs WHERE key = ?", (key,)).fetchone()
@@ -56,22 +59,36 @@ class OutputStore:
         return found
 
     def put(self, key: str, output: Output) -> None:
-        """Keep an output; on disk within about a second."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO outputs VALUES (?, ?)", (key, json.dumps(asdict(output)))
-        )
+        """Keep an output; on disk within about a second of the next."""
+        self._pending[key] = output
         if time.monotonic() - self._committed > COMMIT_SECONDS:
             self.commit()
 
     def commit(self) -> None:
-        """Put everything on disk."""
-        self._connection.commit()
+        """Put everything on disk.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        # written in one go: a transaction left open would lock other processes out of a shared cache
+        rows = [(key, json.dumps(asdict(output))) for key, output in self._pending.items()]
+        try:
+            self._connection.executemany("INSERT OR REPLACE INTO outputs VALUES (?, ?)", rows)
+            self._connection.commit()
+        except sqlite3.Error as error:
+            raise StoreError(
+                f"{self._path} cannot be written: {error}",
+                fix="make room, then run the same command again: what was scored before is kept",
+            ) from error
+        self._pending.clear()
         self._committed = time.monotonic()
 
     def close(self) -> None:
         """Commit and close."""
-        self._connection.commit()
-        self._connection.close()
+        try:
+            self.commit()
+        finally:
+            self._connection.close()
 
 
 def slug(model: str) -> str:
@@ -128,23 +145,38 @@ def finish_run(folder: Path, record: RunRecord, samples: Mapping[str, Sequence[S
     try:
         (folder / "samples").mkdir(exist_ok=True)
         for task, lines in samples.items():
-            text = "".join(json.dumps(line.to_json(), ensure_ascii=False) + "\n" for line in lines)
+            text = "".join(to_json_text(line.to_json()) + "\n" for line in lines)
             write_whole(folder / "samples" / f"{task}.jsonl", text)
-        write_whole(folder / "run.json", json.dumps(record.to_json(), indent=1, ensure_ascii=False) + "\n")
+        write_whole(folder / "run.json", run_text(record))
         for leftover in folder.glob(JOURNAL + "*"):
             leftover.unlink()
     except OSError as error:
         raise StoreError(
             f"the run could not be written to {folder}: {error.strerror}",
-            fix="make room or give another --output, then run the same command again: what was scored is kept",
+            fix="make room, then run the same command again: what was scored is kept",
         ) from error
+
+
+def run_text(record: RunRecord) -> str:
+    """The content of run.json."""
+    return to_json_text(record.to_json(), indent=1) + "\n"
+
+
+def to_json_text(value: Any, indent: int | None = None) -> str:
+    """Strict JSON as readable UTF-8, escaped only where other readers would stumble.
+
+    Those are half surrogates, which no UTF-8 has, and the line ends of Unicode, at which some readers break a
+    line of JSON Lines.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent)
+    return re.sub("[\\x85\\u2028\\u2029\\ud800-\\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file aside and rename it: it is there whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with aside.open("w", encoding="utf-8", errors="surrogatepass") as stream:
+        with aside.open("w", encoding="utf-8", newline="\n") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

@@ -1,23 +1,24 @@
-"""The `lmeval` command: parse, call, print, exit code. Heavy libraries are imported by the commands that need them."""
+"""The `lmeval` command: parse, call, print, exit code. The commands import the heavy libraries they need."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 import lmeval
 from lmeval.cli.data import data_app
 from lmeval.cli.run import run
 from lmeval.cli.tasks import tasks_app
-from lmeval.errors import LmevalError
+from lmeval.errors import LmevalError, UsageError
 
-EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+
+# What typer raises for a wrong option: an exception of its own, or of click's in its earlier versions
+PARSE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 app = typer.Typer(
     name="lmeval",
@@ -51,21 +52,35 @@ def _terminate(signum: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    """Run the command and exit with the contract's codes: 0, 1 (a crash), 2 (wrong input), 130 (interrupted)."""
+    """Run the command and exit: 0, 1 (a crash), 2 (wrong input) or 130 (interrupted)."""
     signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(_run())
+
+
+def _run() -> int:
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="lmeval")
     except LmevalError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except click.exceptions.Exit as stop:
-        sys.exit(stop.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(EXIT_USAGE)
-    except (KeyboardInterrupt, click.exceptions.Abort):
+        return _fail(error)
+    except PARSE_ERROR as error:
+        return _fail(_parse_error(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = EXIT_INTERRUPTED
+    if code == EXIT_INTERRUPTED:  # which is also what typer makes of a KeyboardInterrupt
         print("interrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        sys.exit(0)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(error: LmevalError) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+def _parse_error(error: Any) -> UsageError:
+    """What the parser found, in the form of our own errors."""
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "lmeval"
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return UsageError(f"{command} needs a command", fix=f"`{command} --help` lists them")
+    return UsageError(
+        error.format_message().rstrip("."), where=command, fix=f"`{command} --help` shows the options"
+    )

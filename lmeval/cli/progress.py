@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,21 +19,16 @@ class Bars:
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._stage: TaskID | None = None
-        self._began = 0.0
-        self._tokens_before: int | None = None
 
     def begin(self, stage: str, total: int) -> None:
         """A new bar."""
         self._stage = self._progress.add_task(stage, total=total, rate="")
-        self._began, self._tokens_before = time.perf_counter(), None
 
     def advance(self, usage: Usage | None = None) -> None:
         """One step on the newest bar."""
         assert self._stage is not None
         rate = ""
         if usage is not None:
-            if self._tokens_before is None:
-                self._tokens_before = 0
             rate = f"{usage.tokens_computed / max(usage.seconds_model, 1e-9):,.0f} tokens/s"
         self._progress.update(self._stage, advance=1, rate=rate)
 

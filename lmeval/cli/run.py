@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 import time
@@ -96,8 +95,8 @@ def run(
         raise UsageError(
             f"--limit {limit} leaves no documents", fix="give 1 or more, or leave it out for all"
         )
-    specs = find_tasks([name.strip() for name in tasks.split(",") if name.strip()], tasks_dir or ())
-    explicit = not any(name.strip().startswith("tag:") or "*" in name for name in tasks.split(","))
+    selectors = [name.strip() for name in tasks.split(",") if name.strip()]
+    specs = find_tasks(selectors, tasks_dir or ())
     from lmeval.engine.loading import ModelOptions
     from lmeval.evaluate import Settings
 
@@ -117,7 +116,7 @@ def run(
     settings = Settings(num_fewshot=num_fewshot, limit=limit, seed=seed, data_root=data_root, offline=offline)
     command = shlex.join(["lmeval", *sys.argv[1:]])
     flags = RunFlags(output, resume, cache, quiet, as_json, command)
-    _run(specs, options, settings, flags, chat=chat, explicit=explicit)
+    _run(specs, selectors, options, settings, flags, chat=chat)
 
 
 def _parse_batch_tokens(text: str) -> int | None:
@@ -130,12 +129,12 @@ def _parse_batch_tokens(text: str) -> int | None:
 
 def _run(
     specs: tuple[TaskSpec, ...],
+    selectors: list[str],
     options: ModelOptions,
     settings: Settings,
     flags: RunFlags,
     *,
     chat: bool,
-    explicit: bool,
 ) -> None:
     begin = time.perf_counter()
     from lmeval.cli.progress import make_listener
@@ -150,12 +149,12 @@ def _run(
         load_engine,
     )
     from lmeval.evaluate import evaluate, prepare, run_fingerprint, run_record
-    from lmeval.store import JOURNAL, OutputStore, begin_run, check_writable, finish_run
+    from lmeval.store import JOURNAL, OutputStore, begin_run, check_writable, finish_run, run_text
 
     check_writable(flags.output)
     source = find_model(options)
     config = load_config(source, options)
-    specs, skipped = _that_fit(specs, check_type(config, options), options, explicit=explicit)
+    specs, skipped = _that_fit(specs, check_type(config, options), options, selectors)
     choose_device(options.device)
     template = _chat_template(load_encoder(source, options).hf, options.model) if chat else None
     with make_listener(quiet=flags.quiet) as listener:
@@ -193,17 +192,18 @@ def _run(
     )
     finish_run(folder, record, samples)
     if flags.as_json:
-        typer.echo(json.dumps(record.to_json(), indent=1, ensure_ascii=False))
+        typer.echo(run_text(record), nl=False)
     else:
         print_run(record, folder)
 
 
 def _that_fit(
-    specs: tuple[TaskSpec, ...], kind: str, options: ModelOptions, *, explicit: bool
+    specs: tuple[TaskSpec, ...], kind: str, options: ModelOptions, selectors: list[str]
 ) -> tuple[tuple[TaskSpec, ...], dict[str, str]]:
     """The tasks that a model of this type can do, and why it cannot do the others.
 
-    A task asked for by name must fit; those that a glob or a tag brought in are left out, and the record says so.
+    A task asked for by name or file must fit; those that a glob or a tag brought in are left out, and the
+    record says so.
     """
     from lmeval.requests import check_can_do
 
@@ -213,7 +213,7 @@ def _that_fit(
             check_can_do(kind, spec)
             fit.append(spec)
         except ModelError as error:
-            if explicit:
+            if spec.name in selectors or spec.file in map(Path, selectors):
                 raise
             skipped[spec.name] = error.what
     if not fit:

@@ -149,6 +149,7 @@ class MaskedEngine:
 
     @torch.inference_mode()
     def _run_batch(self, copies: Copies, batch: list[int], width: int) -> Scored:
+        assert self.encoder.mask_id is not None
         tokens = np.full((len(batch), width), self.encoder.pad_id, dtype=np.int64)
         seen = np.zeros((len(batch), width), dtype=np.int64)
         cells, targets, slots = [], [], []
