@@ -1,4 +1,4 @@
-"""From a prompt to what is asked of a model, and from what it gave to a sample: a small table by task type."""
+"""From a prompt to what is asked of a model, and from what it gave to a sample: a table by task type."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Run folders: `<output>/<model slug>/<run id>/` with run.json and samples/<task>.jsonl.
 
 A run that is under way keeps its outputs in journal.sqlite in its folder, under keys of everything that
-decides them; the same command finds the folder again and goes on. run.json is written last and whole: a folder
-that has one is a finished run.
+decides them; the same command finds the folder again and goes on. run.json is written last and whole: a
+folder that has one is a finished run.
 """
 
 from __future__ import annotations

@@ -96,8 +96,8 @@ def _notes(record: RunRecord) -> list[str]:
             notes.append(f"{name}: partial, --limit {task.limit}")
         if task.counts.get("truncated"):
             notes.append(
-                f"{name}: {task.counts['truncated']} of {task.num_documents} documents did not fit the window "
-                f"of {record.runtime.max_length:,} tokens; their contexts were cut from the left"
+                f"{name}: {task.counts['truncated']} of {task.num_documents} documents did not fit the "
+                f"window of {record.runtime.max_length:,} tokens; their contexts were cut from the left"
             )
         if task.counts.get("not_extracted"):
             notes.append(
