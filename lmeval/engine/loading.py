@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -217,7 +218,7 @@ def load_tokenizer(model: str) -> TextEncoder:
 def _converted_folder(gguf: Path) -> Path:
     import transformers
 
-    return cache_dir() / "gguf" / f"{file_sha256([gguf])[:32]}-transformers-{transformers.__version__}"
+    return cache_dir() / "gguf" / f"{weights_sha256([gguf])[:32]}-transformers-{transformers.__version__}"
 
 
 def convert_gguf(source: ModelSource) -> ModelSource:
@@ -276,6 +277,24 @@ def file_sha256(files: Iterable[Path]) -> str:
             while block := stream.read(2**22):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def weights_sha256(files: list[Path]) -> str:
+    """The hash of weight files' contents; remembered for as long as path, size, inode and time stay the same."""
+    stats = [
+        (str(file.resolve()), (stat := file.stat()).st_size, stat.st_ino, stat.st_mtime_ns) for file in files
+    ]
+    identity = hashlib.sha256(repr(stats).encode()).hexdigest()
+    known = cache_dir() / "weights" / identity
+    if known.is_file():
+        return known.read_text()
+    found = file_sha256(files)
+    aside = known.with_suffix(f".{os.getpid()}")
+    with suppress(OSError):  # without a cache folder the hash is computed again next time
+        known.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(found)
+        aside.replace(known)
+    return found
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -364,13 +383,15 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         _snapshot(options, [*SMALL_FILES, WEIGHT_FILES[0]])
     model = _load_weights(source, kind, options).to(device).eval()
     files = [source.gguf] if source.gguf else weight_files(source.folder or Path())
+    if options.adapter:
+        files = [*files, *weight_files(Path(options.adapter))]
     record = ModelRecord(
         id=source.name,
         revision=source.revision,
         type=kind,
         architecture=type(model).__name__,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        weights_sha256=file_sha256(files),
+        weights_sha256=weights_sha256(files),
         dtype=str(model.dtype).removeprefix("torch."),
         step=step_of(source.name),
         pll=(options.pll or PLL_VARIANTS[0]) if kind == "masked" else None,
