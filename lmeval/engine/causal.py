@@ -18,7 +18,15 @@ from lmeval.engine import decode
 from lmeval.engine.base import Scored, Stopwatch, Usage, assemble, collect
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row, build_forest, cut_rows, tokens_requested
-from lmeval.engine.rows import carry, packed_reach, release_memory, restore, snapshot, subtree_mask
+from lmeval.engine.rows import (
+    carry,
+    depends_on_length,
+    packed_reach,
+    release_memory,
+    restore,
+    snapshot,
+    subtree_mask,
+)
 from lmeval.engine.tokenization import TextEncoder, Window, causal_windows, generation_prompts
 from lmeval.records import (
     GenerationOutput,
@@ -43,7 +51,9 @@ class CausalScorer:
     def __init__(self, network: Network, batch_tokens: int, usage: Usage) -> None:
         self.network = network
         self.batch_tokens = batch_tokens
+        self.chain_tokens = CHAIN_TOKENS
         self.usage = usage
+        self.same_length = depends_on_length(network.model.config)
         self.reach, usage.note = packed_reach(network.model.config)
         if usage.note is None:
             usage.note = prove_packed(self)
@@ -66,18 +76,20 @@ class CausalScorer:
             yield slots, values.double().cpu().numpy(), greedy.cpu().numpy()
 
     def _packed(self, forest: Forest) -> Iterator[OnDevice]:
-        budget = self.batch_tokens
         cache, begin, path = None, 0, np.empty(0, dtype=np.int64)
         while begin < len(forest):
-            for row in cut_rows(forest, budget, CHAIN_TOKENS, begin, path):
+            for row in cut_rows(forest, self.batch_tokens, self.chain_tokens, begin, path):
                 kept = snapshot(cache)
                 try:
                     scored, cache = self._run_row(forest, row, cache)
                 except torch.OutOfMemoryError:
-                    if row.end - row.begin <= 1:
+                    half = (row.end - row.begin) // 2
+                    if half < 1:
                         raise
-                    cache, budget = restore(kept), max(1, (row.end - row.begin) // 2)
-                    self.batch_tokens = min(self.batch_tokens, budget)
+                    cache = restore(kept)
+                    # both: a long row without a mask is not held to batch_tokens
+                    self.batch_tokens = min(self.batch_tokens, half)
+                    self.chain_tokens = min(self.chain_tokens, half)
                     release_memory()
                     break
                 begin, path = row.end, row.next_path
@@ -111,7 +123,8 @@ class CausalScorer:
     def _plain(self, windows: Sequence[Window], slots: Int) -> Iterator[OnDevice]:
         """Right-padded batches, longest first; windows with the same input run once.
 
-        Causal attention and recurrence never look right, so the padding needs no mask.
+        Causal attention and recurrence never look right, so the padding needs no mask. A rotary base that depends
+        on the row's length does feel it: such models get rows of one length.
         """
         inputs: dict[bytes, list[int]] = {}
         for w, window in enumerate(windows):
@@ -121,6 +134,8 @@ class CausalScorer:
         while done < len(groups):
             width = len(windows[groups[done][0]].ids) - 1
             batch = groups[done : done + max(1, budget // max(1, width))]
+            if self.same_length:
+                batch = [group for group in batch if len(windows[group[0]].ids) - 1 == width]
             try:
                 scored = self._run_batch(windows, batch, width, slots)
             except torch.OutOfMemoryError:

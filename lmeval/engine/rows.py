@@ -53,6 +53,12 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def depends_on_length(config: Any) -> bool:
+    """Whether the rotary base, and with it each score, depends on the length of the row a token stands in."""
+    rope = getattr(config.get_text_config(), "rope_parameters", None) or {}
+    return any(kind in ("dynamic", "longrope") for kind in (rope.get("rope_type"), rope.get("type")))
+
+
 def packed_reach(config: Any) -> tuple[float, str | None]:
     """The longest window the packed path may serve, and why it may serve none.
 
@@ -60,9 +66,8 @@ def packed_reach(config: Any) -> tuple[float, str | None]:
     packed row differ from the same tokens alone in ways that the short requests of the proof cannot show.
     """
     text = config.get_text_config()
-    rope = getattr(text, "rope_parameters", None) or {}
-    if isinstance(rope, dict) and rope.get("rope_type") in ("dynamic", "longrope"):
-        return 0, f"rotary embedding of type {rope['rope_type']} depends on the length of the row"
+    if depends_on_length(config):
+        return 0, "the rotary embedding depends on the length of the row"
     if "local" in str(getattr(text, "attention_types", "")):
         return 0, "some layers attend locally"
     spans = [getattr(text, name, None) for name in ("sliding_window", "attention_chunk_size", "window_size")]
