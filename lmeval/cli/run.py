@@ -16,7 +16,7 @@ from lmeval.errors import ModelError, UsageError
 from lmeval.task import find_tasks
 
 if TYPE_CHECKING:
-    from lmeval.engine.loading import ModelOptions
+    from lmeval.engine.sources import ModelOptions
     from lmeval.evaluate import PreparedTask, Settings
     from lmeval.prompts import Chat
     from lmeval.specs import TaskSpec
@@ -97,7 +97,7 @@ def run(
         )
     selectors = [name.strip() for name in tasks.split(",") if name.strip()]
     specs = find_tasks(selectors, tasks_dir or ())
-    from lmeval.engine.loading import ModelOptions
+    from lmeval.engine.sources import ModelOptions
     from lmeval.evaluate import Settings
 
     options = ModelOptions(
@@ -139,15 +139,8 @@ def _run(
     begin = time.perf_counter()
     from lmeval.cli.progress import make_listener
     from lmeval.cli.table import print_run
-    from lmeval.engine.loading import (
-        cache_dir,
-        check_type,
-        choose_device,
-        find_model,
-        load_config,
-        load_encoder,
-        load_engine,
-    )
+    from lmeval.engine.loading import check_type, choose_device, load_config, load_encoder, load_engine
+    from lmeval.engine.sources import cache_dir, find_model
     from lmeval.evaluate import evaluate, prepare, run_fingerprint, run_record
     from lmeval.store import JOURNAL, OutputStore, begin_run, check_writable, finish_run, run_text
 

@@ -1,0 +1,126 @@
+"""Every command and every task file that the README and the docs show works as they show it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lmeval import cli
+from lmeval.demo import demo_model_path
+from lmeval.task import load_task_file
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def fenced(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [
+    shlex.split(line, comments=True)
+    for block in fenced(README, "sh")
+    for line in block.splitlines()
+    if line.strip()
+]
+# what each command needs that is not in the project
+HUB_MODELS = ("gpt2", "HuggingFaceTB/SmolLM2-135M")
+
+
+def is_for_hub(command: list[str]) -> bool:
+    return any(model in command for model in HUB_MODELS)
+
+
+def run(command: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    limit = ["--limit", "2"] if command[:2] == ["lmeval", "run"] and "--limit" not in command else []
+    monkeypatch.setattr("sys.argv", [*command, *limit])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    return int(stop.value.code or 0)
+
+
+def test_the_readme_shows_commands() -> None:
+    assert len(COMMANDS) >= 12
+    assert {command[0] for command in COMMANDS} == {"make", "lmeval"}
+
+
+@pytest.mark.parametrize("target", [command[1] for command in COMMANDS if command[0] == "make"])
+def test_make_targets_exist(target: str) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("GNU make is not installed")
+    done = subprocess.run(
+        ["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_local_commands_run_in_the_order_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in COMMANDS:
+        if command[0] == "lmeval" and not is_for_hub(command) and "mirror" not in command:
+            assert run(command, monkeypatch) == 0, (command, capsys.readouterr().err)
+    assert len(list(tmp_path.glob("results/demo/*/run.json"))) == 2
+    assert len(list(tmp_path.glob("results/demo-masked/*/run.json"))) == 1
+
+
+@pytest.mark.mirror
+def test_commands_on_a_mirror_run(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LMEVAL_DATA", str(data_root))
+    shutil.copytree(demo_model_path("demo"), tmp_path / "my-checkpoint")
+    commands = [command for command in COMMANDS if "mirror" in command]
+    assert [command[1] for command in commands] == ["data", "run"]
+    for command in commands:
+        assert run(command, monkeypatch) == 0, (command, capsys.readouterr().err)
+    assert len(list(tmp_path.glob("results/my-checkpoint/*/run.json"))) == 1
+
+
+@pytest.mark.hub
+@pytest.mark.parametrize("command", [c for c in COMMANDS if is_for_hub(c)], ids=" ".join)
+def test_commands_on_the_hub_run(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(command, monkeypatch) == 0
+
+
+def test_the_task_file_shown_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = fenced(README, "yaml")
+    (tmp_path / "capitals.yaml").write_text(block, encoding="utf-8")
+    rows = [{"country": "France", "capital": "Paris"}, {"country": "Chad", "capital": "N'Djamena"}]
+    (tmp_path / "capitals.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.chdir(tmp_path)
+    assert run(["lmeval", "run", "--model", "demo", "--tasks", "capitals.yaml"], monkeypatch) == 0
+
+
+def test_the_docs_variants_expand(tmp_path: Path) -> None:
+    block = fenced((ROOT / "docs" / "tasks.md").read_text(encoding="utf-8"), "yaml")[-1]
+    (tmp_path / "pairs.yaml").write_text(block, encoding="utf-8")
+    assert [spec.name for spec in load_task_file(tmp_path / "pairs.yaml")] == [
+        "blimp_wh_island",
+        "blimp_passive_1",
+    ]
+
+
+def test_the_docs_name_every_type_and_metric() -> None:
+    from lmeval.metrics import METRICS_OF_TYPE
+
+    text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    for type_name, metrics in METRICS_OF_TYPE.items():
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {type_name} |")]
+        for metric in metrics:
+            assert f"`{metric}`" in row, (type_name, metric)
+
+
+def test_links_lead_to_files() -> None:
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert "://" in target or (page.parent / target).exists(), f"{page.name} links to {target}"
