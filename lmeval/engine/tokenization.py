@@ -271,6 +271,10 @@ def masked_spans(
     if encoder.mask_id is None or encoder.cls_id is None or encoder.sep_id is None:
         raise ModelError("the tokenizer has no mask, CLS or SEP token", where=encoder.source)
     room = max_length - 2
+    if room < 1:
+        raise ModelError(
+            f"a window of {max_length} holds nothing between CLS and SEP", fix="raise --max-length to 3 or more"
+        )
     texts = [request.context + request.target + request.suffix for request in requests]
     for request, encoding in zip(requests, encoder.encode_batch(texts), strict=True):
         if encoding.offsets is None or encoding.words is None:
@@ -284,7 +288,9 @@ def masked_spans(
                 "the text holds the model's mask token, which scoring puts in itself",
                 fix="take the mask token out of the document or the template",
             )
-        scored = _covered(encoding.offsets, len(request.context), len(request.context) + len(request.target))
+        # trailing white space of the context belongs to the target, as for causal models
+        begin, end = len(request.context.rstrip()), len(request.context) + len(request.target)
+        scored = _covered(encoding.offsets, begin, end)
         _require_target(len(scored), request.target)
         if request.whole_text:
             yield list(_text_spans(encoding, room, encoder))
@@ -296,8 +302,11 @@ def masked_spans(
 
 
 def _covered(offsets: Offsets, begin: int, end: int) -> list[int]:
-    """The tokens that cover any of the characters [begin, end)."""
-    return [i for i, (start, stop) in enumerate(offsets) if stop > begin and start < end and stop > start]
+    """The tokens that cover any of the characters [begin, end).
+
+    A token of nothing but white space may cover no character (RoBERTa's offsets leave it out): it stands behind it.
+    """
+    return [i for i, (start, stop) in enumerate(offsets) if stop > begin and start < end]
 
 
 def _text_spans(encoding: Encoding, room: int, encoder: TextEncoder) -> Iterator[Span]:

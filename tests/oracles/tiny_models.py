@@ -111,8 +111,8 @@ MASKED: dict[str, Callable[[int], Any]] = {
 }
 
 
-def scale_up(model: Any, seed: int = 0) -> Any:
-    """The model with larger random weights, ready to score; embeddings and head the largest."""
+def scale_up(model: Any, seed: int = 0, head: float = 0.6) -> Any:
+    """The model with larger random weights, ready to score; `head` is the scale of embeddings and head."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in model.modules():
@@ -121,7 +121,7 @@ def scale_up(model: Any, seed: int = 0) -> Any:
                 if module.bias is not None:
                     module.bias.normal_(0.0, 0.1, generator=generator)
         for embedding in (model.get_input_embeddings(), model.get_output_embeddings()):
-            embedding.weight.normal_(0.0, 0.6, generator=generator)
+            embedding.weight.normal_(0.0, head, generator=generator)
     return model.eval()
 
 
@@ -132,7 +132,7 @@ def causal_model(shape: str, vocabulary: int, seed: int = 0) -> Any:
 
 def masked_model(shape: str, vocabulary: int, seed: int = 0) -> Any:
     """A random masked model of a shape in MASKED."""
-    return scale_up(MASKED[shape](vocabulary), seed)
+    return scale_up(MASKED[shape](vocabulary), seed, head=0.4)
 
 
 def causal_engine(
