@@ -6,6 +6,7 @@ Position t of a causal model predicts token t + 1: the node that holds input t a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -252,12 +253,21 @@ class CausalEngine:
         truncated = [any(window.truncated for window in windows) for windows in per_request]
         yield from assemble(self.scorer.score(flat), sizes, truncated, self.usage)
 
+    @cached_property
+    def _steps_with_cache(self) -> bool:
+        proved = decode.prove_cache(self.network)
+        if not proved:
+            note = "generation runs each text anew at every step: the model keeps no key/value cache"
+            self.usage.note = f"{self.usage.note}; {note}" if self.usage.note else note
+        return proved
+
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
         """Greedy continuations."""
         prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
         watch = Stopwatch()
-        for index, output in watch.time(
-            decode.generate(self.network, self.encoder, requests, prompts, self.usage)
-        ):
+        outputs = decode.generate(
+            self.network, self.encoder, requests, prompts, self.usage, cached=self._steps_with_cache
+        )
+        for index, output in watch.time(outputs):
             self.usage.seconds_model += watch.lap()
             yield index, output
