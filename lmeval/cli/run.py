@@ -122,8 +122,11 @@ def run(
 def _parse_batch_tokens(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
-        raise UsageError(f'--batch-tokens "{text}" is neither auto nor a number of at least 1')
+    if not (text.isascii() and text.isdigit()) or int(text) < 1:
+        raise UsageError(
+            f'--batch-tokens "{text}" is neither auto nor a number of at least 1',
+            fix="leave it out: auto fits the device",
+        )
     return int(text)
 
 

@@ -72,13 +72,17 @@ def find_model(options: ModelOptions) -> ModelSource:
     name = options.model
     if name in DEMO_MODELS:
         return ModelSource(name, Path(DEMO_MODELS[name]), None)
-    path = Path(name).expanduser()
-    if path.is_file():
+    try:
+        path = Path(name).expanduser()
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, RuntimeError):  # a name too long for a path, the home of a user who does not exist
+        raise ModelError(f"no model at {name}", fix=NO_HUB) from None
+    if is_file:
         if path.suffix != ".gguf":
             raise ModelError(f"{name} is a file, but not a .gguf file", fix="give the model's folder instead")
         converted = _converted_folder(path)
         return ModelSource(name, converted if (converted / "config.json").is_file() else None, path)
-    if path.is_dir():
+    if is_folder:
         if not (path / "config.json").is_file():
             raise ModelError(
                 f"the folder {name} holds no config.json",

@@ -228,7 +228,7 @@ def _fit(ids: list[int], start: int, target: str, max_length: int) -> Window:
     if num_target > max_length:
         raise RequestError(
             f"the target has {num_target} tokens, more than the model's window of {max_length}: {target[:60]!r}...",
-            fix="raise --max-length if the model allows it, or use a perplexity task, which scores long texts by windows",
+            fix="raise --max-length if the model allows it, or use a perplexity task: it scores long texts by windows",
         )
     cut = max(0, len(ids) - (max_length + 1))
     return Window(np.asarray(ids[cut:], dtype=np.int32), start - cut, truncated=cut > 0)
@@ -247,7 +247,7 @@ def generation_prompts(
         room = max_length - request.max_new_tokens
         if room < 1:
             raise RequestError(
-                f"max_new_tokens {request.max_new_tokens} leaves no room for a prompt in the window of {max_length} tokens",
+                f"max_new_tokens {request.max_new_tokens} leaves no room for a prompt in a window of {max_length} tokens",
                 fix="lower max_new_tokens in the task file, or raise --max-length if the model allows it",
             )
         ids = encoder.with_bos(encoding.ids) or [encoder.prefix_id]
@@ -273,7 +273,8 @@ def masked_spans(
     room = max_length - 2
     if room < 1:
         raise ModelError(
-            f"a window of {max_length} holds nothing between CLS and SEP", fix="raise --max-length to 3 or more"
+            f"a window of {max_length} holds nothing between CLS and SEP",
+            fix="raise --max-length to 3 or more",
         )
     texts = [request.context + request.target + request.suffix for request in requests]
     for request, encoding in zip(requests, encoder.encode_batch(texts), strict=True):
@@ -296,7 +297,10 @@ def masked_spans(
             yield list(_text_spans(encoding, room, encoder))
             continue
         if len(scored) > room:
-            raise RequestError(f"the target has {len(scored)} tokens, more than the window of {room}")
+            raise RequestError(
+                f"the target has {len(scored)} tokens, more than the window of {room} between CLS and SEP",
+                fix="raise --max-length if the model allows it, or score the text by a perplexity task, in windows",
+            )
         begin = min(max(0, len(encoding.ids) - room), scored[0])
         yield [_span(encoding, begin, min(begin + room, len(encoding.ids)), scored, encoder)]
 
