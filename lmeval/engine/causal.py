@@ -42,8 +42,10 @@ Int = NDArray[np.int64]
 OnDevice = tuple[Int, Tensor, Tensor]  # slots, log-probabilities, is argmax: not yet read back
 
 CHAIN_TOKENS = 8192  # the longest row without a mask
-PROOF_TOLERANCE_NATS = {torch.float32: 1e-3, torch.float64: 1e-3}
-PROOF_TOLERANCE_HALF_NATS = 0.25
+# mean difference of a token on the proof; on a 135M model in bfloat16 it was 0.05 where the paths agree (0.02 between
+# two plain batches) and 1.5 under a mask that lets branches see each other
+PROOF_TOLERANCE_NATS = {torch.float32: 1e-4, torch.float64: 1e-4}
+PROOF_TOLERANCE_HALF_NATS = 0.15
 
 
 class CausalScorer:
@@ -203,9 +205,11 @@ def prove_packed(scorer: CausalScorer) -> str | None:
         return f"packed rows are refused by the model ({type(error).__name__})"
     finally:
         scorer.batch_tokens, scorer.usage.tokens_computed = budget, 0
-    worst = float(np.abs(results[0] - results[1]).max())
+    difference = float(np.abs(results[0] - results[1]).mean())
     tolerance = PROOF_TOLERANCE_NATS.get(scorer.network.dtype, PROOF_TOLERANCE_HALF_NATS)
-    return None if worst <= tolerance else f"packed and plain scores differ by {worst:.2g} nats on the proof"
+    if difference <= tolerance:
+        return None
+    return f"packed and plain scores differ by {difference:.2g} nats a token on the proof"
 
 
 def _proof_windows(network: Network) -> tuple[list[Window], Forest]:
