@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
 import time
@@ -16,9 +17,11 @@ from lmeval.errors import ModelError, UsageError
 from lmeval.task import find_tasks
 
 if TYPE_CHECKING:
-    from lmeval.engine.sources import ModelOptions
-    from lmeval.evaluate import PreparedTask, Settings
+    from lmeval.engine.base import Engine
+    from lmeval.engine.sources import ModelOptions, ModelSource
+    from lmeval.evaluate import Listener, PreparedTask, Settings
     from lmeval.prompts import Chat
+    from lmeval.records import Sample, TaskRecord
     from lmeval.specs import TaskSpec
 
 
@@ -71,7 +74,7 @@ def run(
     adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter to merge in.")] = None,
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Shots, in place of each task's.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N documents: a partial score.")] = None,
-    seed: Annotated[int, typer.Option(help="Of random shots and bootstrap intervals.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of random shots and bootstrap intervals.")] = 0,
     max_length: Annotated[int | None, typer.Option(min=2, help="Window in tokens, if not all.")] = None,
     batch_tokens: Annotated[str, typer.Option(help="Tokens run at once: auto or a number.")] = "auto",
     chat: Annotated[bool, typer.Option("--chat", help="Apply the model's chat template.")] = False,
@@ -143,40 +146,25 @@ def _run(
     from lmeval.cli.progress import make_listener
     from lmeval.cli.table import print_run
     from lmeval.engine.loading import check_type, choose_device, load_config, load_encoder, load_engine
-    from lmeval.engine.sources import cache_dir, find_model
-    from lmeval.evaluate import evaluate, prepare, run_fingerprint, run_record
-    from lmeval.store import JOURNAL, OutputStore, begin_run, check_writable, finish_run, run_text
+    from lmeval.engine.sources import find_model
+    from lmeval.evaluate import run_fingerprint, run_record
+    from lmeval.store import begin_run, check_writable, finish_run, run_text
 
     check_writable(flags.output)
     source = find_model(options)
+    _check_parts(options, source)
     config = load_config(source, options)
     specs, skipped = _that_fit(specs, check_type(config, options), options, selectors)
     choose_device(options.device)
     template = _chat_template(load_encoder(source, options).hf, options.model) if chat else None
     with make_listener(quiet=flags.quiet) as listener:
-        listener.begin("documents", len(specs))
-        prepared: list[PreparedTask] = []
-        for spec in specs:
-            prepared.append(prepare(spec, settings, template))
-            listener.advance()
+        prepared = _prepare(specs, settings, template, listener)
         listener.begin("model", 1)
         engine = load_engine(source, config, load_encoder(source, options), options)
         listener.advance()
-        folder = begin_run(
-            flags.output, options.model, run_fingerprint(engine, prepared), resume=flags.resume
-        )
-        stores = [OutputStore(folder / JOURNAL)]
-        if flags.cache:
-            stores.append(OutputStore(cache_dir() / "outputs.sqlite"))
-        records, samples = {}, {}
-        try:
-            for task in prepared:
-                records[task.spec.name], samples[task.spec.name] = evaluate(
-                    task, engine, seed=settings.seed, stores=stores, listener=listener
-                )
-        finally:
-            for store in stores:
-                store.close()
+        fingerprint = run_fingerprint(engine, prepared)
+        folder = begin_run(flags.output, options.model, fingerprint, resume=flags.resume)
+        records, samples = _evaluate(prepared, engine, settings.seed, folder, listener, cache=flags.cache)
     record = run_record(
         engine,
         records,
@@ -191,6 +179,54 @@ def _run(
         typer.echo(run_text(record), nl=False)
     else:
         print_run(record, folder)
+
+
+def _prepare(
+    specs: tuple[TaskSpec, ...], settings: Settings, template: Chat | None, listener: Listener
+) -> list[PreparedTask]:
+    from lmeval.evaluate import prepare
+
+    listener.begin("documents", len(specs))
+    prepared = []
+    for spec in specs:
+        prepared.append(prepare(spec, settings, template))
+        listener.advance()
+    return prepared
+
+
+def _evaluate(
+    prepared: list[PreparedTask], engine: Engine, seed: int, folder: Path, listener: Listener, *, cache: bool
+) -> tuple[dict[str, TaskRecord], dict[str, list[Sample]]]:
+    """Every task's record and samples, the outputs kept in the run's journal and, if wanted, in the cache."""
+    from lmeval.engine.sources import cache_dir
+    from lmeval.evaluate import evaluate
+    from lmeval.store import JOURNAL, OutputStore
+
+    records, samples = {}, {}
+    with contextlib.ExitStack() as closing:
+        stores = [closing.enter_context(contextlib.closing(OutputStore(folder / JOURNAL)))]
+        if cache:
+            shared = OutputStore(cache_dir() / "outputs.sqlite")
+            stores.append(closing.enter_context(contextlib.closing(shared)))
+        for task in prepared:
+            records[task.spec.name], samples[task.spec.name] = evaluate(
+                task, engine, seed=seed, stores=stores, listener=listener
+            )
+    return records, samples
+
+
+def _check_parts(options: ModelOptions, source: ModelSource) -> None:
+    """Refuse a revision of what has none, and an adapter that is not there."""
+    if options.revision is not None and source.revision is None:
+        raise UsageError(
+            f"--revision {options.revision} is for models on the hub, and {options.model} is none",
+            fix="leave out --revision, or give a hub id",
+        )
+    if options.adapter is not None and not (Path(options.adapter) / "adapter_config.json").is_file():
+        raise ModelError(
+            f"the adapter {options.adapter} is no folder that holds adapter_config.json",
+            fix="give the folder that PEFT's save_pretrained wrote",
+        )
 
 
 def _that_fit(

@@ -82,6 +82,9 @@ OPTIONS = {
     "too many shots": Case(
         ["--num-fewshot", "99999"], ["99999 shots are asked for", "task demo_cloze", "--num-fewshot"]
     ),
+    "negative seed": Case(["--seed", "-1"], ["'--seed'", "0", "fix:"]),
+    "revision of what is not on the hub": Case(["--revision", "v2"], ["--revision v2", "hub", "leave out"]),
+    "no such adapter": Case(["--adapter", "nosuch"], ["adapter nosuch", "adapter_config.json", "fix:"]),
     "unknown option": Case(["--limt", "3"], ["--limt", "--limit", "`lmeval run --help`"]),
     "unknown dtype": Case(["--dtype", "float8"], ["float8", "bfloat16", "fix:"]),
     "unknown model type": Case(["--model-type", "bert"], ["bert", "masked", "fix:"]),
@@ -132,7 +135,8 @@ def test_no_cuda_here() -> None:
     check_refused(run("--device", "cuda"), "no cuda", "--device cpu")
 
 
-def test_a_window_beyond_the_model() -> None:
+def test_a_window_beyond_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("lmeval.engine.loading._load_weights")
     check_refused(run("--max-length", "100000"), "--max-length 100000", "more than the", "give at most")
 
 
