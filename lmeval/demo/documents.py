@@ -41,13 +41,9 @@ def cloze_row(rng: Random) -> Row:
 
 
 def qa_row(rng: Random) -> Row:
-    """Three statements, a question and its answer."""
-    passage, question, answer = world.sample_block(rng, held_out=True, kind="reading").text.split("\n")
-    return {
-        "passage": passage,
-        "question": question.removeprefix("Question: "),
-        "answer": answer.removeprefix("Answer: "),
-    }
+    """A question about three people, and its answer."""
+    question, answer = world.sample_block(rng, held_out=True, kind="question").text.split("\n")
+    return {"question": question.removeprefix("Question: "), "answer": answer.removeprefix("Answer: ")}
 
 
 def classification_row(rng: Random) -> Row:

@@ -59,8 +59,6 @@ EVENTS = _words("feast market storm wedding harvest meeting concert journey")
 SEASONS = _words("spring summer autumn winter")
 THINGS = _words("cart drum lamp ladder basket kettle saddle hammer barrel candle blanket mirror")
 
-FOODS = _words("plums bread cheese figs soup honey rice beans pears nuts eggs cake")
-PETS = _words("rabbit parrot donkey turtle lizard pony duck snake hen pig crow frog")
 PLACES = _words("river castle harbor forest bridge garden temple valley mill island meadow lake")
 
 ASPECTS = _words("soup bread music room service table view garden wine bed fish window")

@@ -2,7 +2,7 @@
 
     story        two sentences with number agreement, some across a distracting noun
     fact         a person, their fixed home or trade, and some noise
-    reading      three statements, a question about one of them, its answer
+    question     where three people live, or what they work as, and the answer
     review       a review and its sentiment; "not" turns a word around
     translation  a Tolmic sentence (verb first, adjectives after nouns) and its English
 
@@ -38,11 +38,6 @@ HELD_OUT_SHARE = 8  # one block in eight is never trained on
 
 NUMBERS = ("singular", "plural")
 REFLEXIVES = {"singular": "itself", "plural": "themselves"}
-READING_RELATIONS = (  # a statement, the question about it, and its values
-    ("likes {}", "What does {} like?", lexicon.FOODS),
-    ("owns a {}", "What does {} own?", lexicon.PETS),
-    ("lives by the {}", "Where does {} live?", lexicon.PLACES),
-)
 SENTIMENTS = (  # a label, the words that fit it, and those that fit it after "not"
     ("good", lexicon.PRAISE, lexicon.BLAME),
     ("bad", lexicon.BLAME, lexicon.PRAISE),
@@ -105,19 +100,18 @@ def _fact() -> Node:
     return one_of(home, trade)
 
 
-def _reading() -> Node:
-    """Three people, one relation, three different values; the answer repeats the right value."""
-    kinds = []
-    for statement, question, pool in READING_RELATIONS:
-        told = []
-        for i in range(3):
-            person = _shown(f"person{i}", lexicon.PEOPLE, tuple(f"person{j}" for j in range(i)))
-            value = Draw(f"value{i}", pool, tuple(f"value{j}" for j in range(i)))
-            end = "." if i == 2 else ". "
-            told.append(sequence(person, " ", value, statement.format(f"{{value{i}}}") + end))
-        asked = (f"\nQuestion: {question.format(f'{{person{i}}}')}\nAnswer: {{value{i}}}" for i in range(3))
-        kinds.append(sequence(*told, one_of(*asked)))
-    return one_of(*kinds)
+def _question() -> Node:
+    """Where three people live or what they work as, with the answers in the order asked for."""
+    one = _shown("one", lexicon.PEOPLE)
+    two = _shown("two", lexicon.PEOPLE, unlike=("one",))
+    three = _shown("three", lexicon.PEOPLE, unlike=("one", "two"))
+    people = sequence(one, ", ", two, " and ", three)
+    homes = "{one.home}, {two.home} and {three.home}"
+    trades = "{one.trade}, {two.trade} and {three.trade}"
+    return one_of(
+        sequence("Question: Where do ", people, f" live?\nAnswer: {homes}"),
+        sequence("Question: What do ", people, f" work as?\nAnswer: {trades}"),
+    )
 
 
 def _review() -> Node:
@@ -166,9 +160,9 @@ def _translated_sentence(number: str, described: bool, object_number: str, objec
 
 
 BLOCK_KINDS: Mapping[str, tuple[float, Node]] = {  # a kind's share of all blocks
-    "story": (0.25, _story()),
+    "story": (0.3, _story()),
     "fact": (0.15, _fact()),
-    "reading": (0.25, _reading()),
+    "question": (0.2, _question()),
     "review": (0.15, _review()),
     "translation": (0.2, _translation()),
 }

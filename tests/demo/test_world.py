@@ -60,8 +60,8 @@ def test_probability_by_hand() -> None:
     [
         "After the old storm Mira went home to Sarnek with a drum.",
         "In spring Mira works as a smith near the old river.",
-        "Mira likes figs. Doro likes soup. Sani likes rice.\nQuestion: What does Doro like?\nAnswer: figs",
-        "Mira likes figs. Mira likes soup. Sani likes rice.\nQuestion: What does Sani like?\nAnswer: rice",
+        "Question: Where do Mira, Doro and Sani live?\nAnswer: Tolmar, Velmar and Sarnek",
+        "Question: What do Mira, Mira and Doro work as?\nAnswer: baker, baker and smith",
         "Tolmic: oke miru tava.\nEnglish: The cat sees the dog.",
         "Review: In this inn the soup was not cold and the bed was clean.\nSentiment: bad",
         "The dogs near the cat sleeps now. The cat waits here.",
@@ -84,10 +84,7 @@ def task_blocks() -> set[str]:
     blocks |= {row["good"] for row in rows("minimal_pairs")}
     for pool in ("", "_shots"):
         blocks |= {f"{row['before']} {row['answer']}{row['after']}" for row in rows(f"cloze{pool}")}
-        blocks |= {
-            f"{row['passage']}\nQuestion: {row['question']}\nAnswer: {row['answer']}"
-            for row in rows(f"qa{pool}")
-        }
+        blocks |= {f"Question: {row['question']}\nAnswer: {row['answer']}" for row in rows(f"qa{pool}")}
         blocks |= {
             f"Review: {row['review']}\nSentiment: {('good', 'bad')[int(row['label'])]}"
             for row in rows(f"classification{pool}")
@@ -104,14 +101,14 @@ def test_training_never_sees_a_task_document() -> None:
     assert all(world.is_held_out(block) for block in blocks)
     assert all(math.isfinite(log2_probability(world.BLOCK, block)) for block in blocks)
     for seed in (TOKENIZER_SEED, TRAINING_SEED):
-        seen = set(islice(training_blocks(Random(seed)), 4000))
-        assert len(seen) > 3500
+        seen = set(islice(training_blocks(Random(seed)), 2000))
+        assert len(seen) > 1800
         assert not seen & blocks
 
 
 def test_holding_out_does_not_shift_the_world() -> None:
     """Held-out documents carry the world's entropy, so that it is the floor of a model's score on them."""
-    information = [-world.document_log2_probability(row["text"]) for row in rows("perplexity")]
+    information = [-world.document_log2_probability(row["text"]) for row in rows("perplexity")[:120]]
     error = stdev(information) / math.sqrt(len(information))
     assert abs(fmean(information) - world.document_entropy_bits()) < 4 * error
 
@@ -126,5 +123,6 @@ def test_a_minimal_pair_differs_in_one_word_that_the_world_forbids() -> None:
 def test_no_task_is_solved_by_one_constant_answer() -> None:
     labels = [row["label"] for row in rows("classification")]
     assert 0.4 < fmean(map(float, labels)) < 0.6
-    answers = [row["answer"] for row in rows("qa") + rows("cloze")]
-    assert max(answers.count(answer) for answer in set(answers)) < 0.1 * len(answers)
+    for name in ("qa", "cloze"):
+        answers = [row["answer"] for row in rows(name)]
+        assert max(answers.count(answer) for answer in set(answers)) < 0.12 * len(answers)
