@@ -247,7 +247,8 @@ def generation_prompts(
         room = max_length - request.max_new_tokens
         if room < 1:
             raise RequestError(
-                f"max_new_tokens {request.max_new_tokens} leaves no room for a prompt in a window of {max_length} tokens",
+                f"max_new_tokens {request.max_new_tokens} leaves no room for a prompt in a window of "
+                f"{max_length} tokens",
                 fix="lower max_new_tokens in the task file, or raise --max-length if the model allows it",
             )
         ids = encoder.with_bos(encoding.ids) or [encoder.prefix_id]

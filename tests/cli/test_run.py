@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -280,20 +281,26 @@ def test_progress_is_drawn_on_a_terminal_unless_quiet(quiet: bool, monkeypatch: 
 # ---- cut off, and gone on with ----
 
 SLOW = """
-import signal, time
+import pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from lmeval.engine import loading
 from lmeval.engine.table import TableEngine
+scored = []
 def score(request):
     time.sleep(0.05)
+    scored.append(request)
+    if len(scored) == 5:
+        pathlib.Path(sys.argv[-1] + ".begun").touch()
     return -1.0, 1, False
 loading.load_engine = lambda *arguments: TableEngine(score)
+loading.check_type = lambda *arguments: "causal"  # without this and the next, the start takes seconds
+loading.load_config = loading.load_encoder = loading.choose_device = lambda *arguments: None
 from lmeval.cli import main
 main()
 """
 
 
-def wait_for(condition: Any, process: subprocess.Popen[str]) -> None:
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     end = time.monotonic() + 60
     while not condition():
         assert process.poll() is None, process.communicate()
@@ -308,8 +315,7 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.
     signals = {"int": signal.SIGINT, "term": signal.SIGTERM}
     running = {name: start(["-c", SLOW, *arguments, str(tmp_path / name)], tmp_path) for name in signals}
     for name, process in running.items():
-        wait_for(lambda name=name: list((tmp_path / name).glob(f"*/*/{JOURNAL}")), process)
-        time.sleep(0.5)
+        wait_for((tmp_path / f"{name}.begun").exists, process)
         process.send_signal(signals[name])
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out) == (130, "")
@@ -325,7 +331,7 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.
     for name in signals:
         asked.clear()
         (folder,) = (tmp_path / name).glob("*/*")
-        assert not (folder / "run.json").exists()
+        assert (folder / JOURNAL).is_file() and not (folder / "run.json").exists()
         ran = lmeval(*arguments, tmp_path / name)
         assert ran.code == 0, ran.err
         assert ran.folder(tmp_path / name) == folder
