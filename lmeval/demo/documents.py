@@ -16,7 +16,7 @@ from lmeval.demo import lexicon, world
 
 Row = dict[str, str | int]
 
-NUM_DOCUMENTS = 240
+NUM_DOCUMENTS = 200
 NUM_SHOTS = 32
 DATA_DIR = Path(__file__).parents[2] / "tasks" / "data" / "demo"
 
@@ -27,7 +27,7 @@ _OTHER_NUMBER = dict(_NUMBER_PAIRS) | {plural: singular for singular, plural in 
 
 
 def perplexity_row(rng: Random) -> Row:
-    """A world document of three blocks."""
+    """A world document."""
     return {"text": world.sample_document(rng, held_out=True)}
 
 
@@ -66,6 +66,10 @@ def minimal_pair_row(rng: Random) -> Row:
     story = world.sample_block(rng, held_out=True, kind="story")
     written = [text for _, text in story.pieces]
     places = [i for i, text in enumerate(written) if text.rstrip(" .") in _OTHER_NUMBER]
+    reflexives = [
+        i for i in places if written[i].rstrip(".") in _REFLEXIVES
+    ]  # rare: taken where there are any
+    places = reflexives or places
     place = places[int(rng.random() * len(places))]
     word = written[place].rstrip(" .")
     bad = [*written[:place], written[place].replace(word, _OTHER_NUMBER[word]), *written[place + 1 :]]

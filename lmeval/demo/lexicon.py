@@ -29,9 +29,8 @@ def _people(text: str) -> tuple[Word, ...]:
 NOUNS = _inflected(
     """dog/dogs/miru cat/cats/tava horse/horses/kelo child/children/suna farmer/farmers/dorin bird/birds/pilu
     wolf/wolves/garo queen/queens/zela boat/boats/nemo tower/towers/hasti mouse/mice/bika
-    teacher/teachers/lomi fox/foxes/runa
-    king/kings/zalo goat/goats/feku woman/women/ansa man/men/anso bear/bears/gruva
-    sailor/sailors/nemori baker/bakers/paldi"""
+    teacher/teachers/lomi fox/foxes/runa king/kings/zalo goat/goats/feku
+    woman/women/ansa man/men/anso bear/bears/gruva sailor/sailors/nemori baker/bakers/paldi"""
 )
 ADJECTIVES = _translated(
     """old/vek young/lin small/tis big/mok grey/sur white/bel brave/hard quiet/nim tired/lud happy/fai
@@ -58,7 +57,6 @@ PEOPLE = _people(
 EVENTS = _words("feast market storm wedding harvest meeting concert journey")
 SEASONS = _words("spring summer autumn winter")
 THINGS = _words("cart drum lamp ladder basket kettle saddle hammer barrel candle blanket mirror")
-
 PLACES = _words("river castle harbor forest bridge garden temple valley mill island meadow lake")
 
 ASPECTS = _words("soup bread music room service table view garden wine bed fish window")

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 WINDOW = 256  # max_position_embeddings
 INITIALIZER_RANGE = 0.06  # for layers this narrow, the usual 0.02 starts too near zero
-CAUSAL_ROW_TOKENS = 128  # a training row; a masked row holds one block or one document
+CAUSAL_ROW_TOKENS = 128
+MASKED_ROW_BLOCKS = 3  # every other batch; the others hold one block a row
 TOKENIZER_SEED, TRAINING_SEED = 1, 2
 NUM_TOKENIZER_BLOCKS = 20_000
 
@@ -110,7 +111,7 @@ def causal_batches(tokenizer: Tokenizer, batch: int, rng: Random) -> Batches:
 
 
 def masked_batches(tokenizer: Tokenizer, batch: int, rng: Random) -> Batches:
-    """Rows of one block, or of one document, with some tokens masked, and labels at those alone.
+    """Rows of one block or of several, with some tokens masked, and labels at those alone.
 
     A masked token takes the later pieces of its word with it half the time, as in pseudo-log-likelihoods
     within words (Kauf and Ivanova, 2023).
@@ -123,22 +124,22 @@ def masked_batches(tokenizer: Tokenizer, batch: int, rng: Random) -> Batches:
     step = 0
     while True:
         step += 1
-        num_blocks = world.BLOCKS_PER_DOCUMENT if step % 2 else 1
+        num_blocks = MASKED_ROW_BLOCKS if step % 2 else 1
         texts = [
             world.BLOCK_SEPARATOR.join(next(blocks) for _ in range(num_blocks))
-            for _ in range(batch * world.BLOCKS_PER_DOCUMENT // num_blocks)
+            for _ in range(batch * MASKED_ROW_BLOCKS // num_blocks)
         ]
         encodings = tokenizer.encode_batch(texts)
         width = max(len(encoding.ids) for encoding in encodings)
-        ids, labels = [], []
+        ids, seen, labels = [], [], []
         for encoding in encodings:
             hidden = _choose_masked(encoding, telling, rng)
             padding = width - len(hidden)
             tokens = list(zip(encoding.ids, hidden, strict=True))
             ids.append([mask if hide else token for token, hide in tokens] + [pad] * padding)
+            seen.append([1] * len(tokens) + [0] * padding)
             labels.append([token if hide else IGNORED for token, hide in tokens] + [IGNORED] * padding)
-        input_ids = torch.tensor(ids)
-        inputs = {"input_ids": input_ids, "attention_mask": (input_ids != pad).long()}
+        inputs = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(seen)}
         yield Batch(inputs, torch.tensor(labels))
 
 

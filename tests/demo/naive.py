@@ -41,7 +41,7 @@ def masked_text_score(model: Any, tokenizer: Any, text: str) -> float:
         later = [i for i in positions if i >= position and words[i] == words[position]]
         copies[row, later] = tokenizer.mask_token_id
     logprobs = model(copies).logits.log_softmax(-1)
-    return sum(logprobs[row, position, ids[position]].item() for row, position in enumerate(positions))
+    return float(sum(logprobs[row, position, ids[position]] for row, position in enumerate(positions)))
 
 
 @torch.no_grad()
