@@ -247,7 +247,7 @@ def train(model: Any, batches: Batches, recipe: Recipe, report: Callable[[int, f
     losses: list[float] = []
     model.train()
     for step in range(1, recipe.steps + 1):
-        progress = max(0, step - recipe.warmup) / (recipe.steps - recipe.warmup)
+        progress = max(0, step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
         factor = min(step / recipe.warmup, 0.5 * (1 + math.cos(math.pi * progress)))
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = recipe.learning_rate * factor
