@@ -181,6 +181,7 @@ class ModelRecord:
     pll: str | None = None  # masked: the pseudo-log-likelihood variant
     adapter: str | None = None
     trust_remote_code: bool = False
+    config_sha256: str = ""  # of the configuration files: rope base, epsilon, adapter scale
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,7 +86,7 @@ def collect(items: Iterable[T]) -> list[T]:
         for item in items:
             done.append(item)
     except RequestError as error:
-        error.index = len(done)
+        error.index = len(done) if error.index is None else error.index
         raise
     return done
 

@@ -14,7 +14,9 @@ from lmeval.engine.sources import (
     WEIGHT_FILES,
     ModelOptions,
     ModelSource,
+    config_files,
     convert_gguf,
+    file_sha256,
     find_model,
     first_line,
     quiet_transformers,
@@ -190,11 +192,12 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
     max_length = choose_max_length(options.max_length, config, encoder)
     device = choose_device(options.device)
     if source.revision is not None:
-        snapshot(options, [*SMALL_FILES, WEIGHT_FILES[0]])
+        _fetch_weights(options)
     model = _load_weights(source, kind, options).to(device).eval()
-    files = [source.gguf] if source.gguf else weight_files(source.folder or Path())
-    if options.adapter:
-        files = [*files, *weight_files(Path(options.adapter))]
+    folders = [folder for folder in (source.folder, options.adapter and Path(options.adapter)) if folder]
+    files = [file for folder in folders for file in weight_files(folder)]
+    if source.gguf:
+        files = [source.gguf, *(weight_files(folders[1]) if options.adapter else ())]
     record = ModelRecord(
         id=source.name,
         revision=source.revision,
@@ -202,6 +205,7 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         architecture=type(model).__name__,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         weights_sha256=weights_sha256(files),
+        config_sha256=file_sha256(file for folder in folders for file in config_files(folder)),
         dtype=str(model.dtype).removeprefix("torch."),
         step=step_of(source.name),
         pll=(options.pll or PLL_VARIANTS[0]) if kind == "masked" else None,
@@ -212,6 +216,13 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
     batch_tokens = options.batch_tokens or auto_batch_tokens(network, kind)
     make = CausalEngine if kind == "causal" else MaskedEngine
     return make(network, encoder, record, max_length=max_length, batch_tokens=batch_tokens)
+
+
+def _fetch_weights(options: ModelOptions) -> None:
+    """Bring a hub model's weights; pickled ones only where it has no others."""
+    for pattern in WEIGHT_FILES:
+        if weight_files(snapshot(options, [*SMALL_FILES, pattern])):
+            return
 
 
 def _load_weights(source: ModelSource, kind: str, options: ModelOptions) -> Any:

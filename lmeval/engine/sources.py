@@ -210,6 +210,12 @@ def weights_sha256(files: list[Path]) -> str:
     return found
 
 
+def config_files(folder: Path) -> list[Path]:
+    """The files beside a folder's weights that decide what a model computes."""
+    names = ("config.json", "generation_config.json", "adapter_config.json")
+    return [folder / name for name in names if (folder / name).is_file()]
+
+
 def weight_files(folder: Path) -> list[Path]:
     """The files a folder's weights are in, by name; safetensors where there are any."""
     for pattern in WEIGHT_FILES:

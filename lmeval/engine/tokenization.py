@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,12 +161,30 @@ def target_start(whole: Encoding, context: Encoding, join: int) -> int:
     return spanning
 
 
+def _require_unicode(texts: Iterable[str]) -> None:
+    for index, text in enumerate(texts):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            refused = RequestError(
+                f"the text holds half a surrogate pair ({text[error.start]!a}), which no tokenizer can read",
+                fix="repair the document: such halves come from text that was cut inside an escaped character",
+            )
+            refused.index = index
+            raise refused from None
+
+
 def _require_target(num_tokens: int, target: str) -> None:
     if num_tokens <= 0:
         raise RequestError(
             f"the target {target!r} has no tokens of its own, so there is nothing to score",
             fix="check the templates: a target, choice or text must not be empty",
         )
+
+
+def _behind(prefix: int, ids: Sequence[int]) -> list[int]:
+    """`ids` behind the prefix token, which a text may bring itself."""
+    return list(ids) if list(ids[:1]) == [prefix] else [prefix, *ids]
 
 
 def rolling_windows(
@@ -178,8 +196,7 @@ def rolling_windows(
     next `stride` tokens (default: max_length, the first of them then from the one token before it), and reaches to
     the left as far as the window allows; so the last is filled up with context.
     """
-    tokens = list(ids)
-    full = np.asarray(tokens if tokens[:1] == [prefix] else [prefix, *tokens], dtype=np.int32)
+    full = np.asarray(_behind(prefix, ids), dtype=np.int32)
     step = min(stride or max_length, max_length)
     windows = [Window(full[: max_length + 1], 1)]
     done = min(len(full), max_length + 1)
@@ -203,16 +220,19 @@ def causal_windows(
         ("", request.target) if request.whole_text else move_trailing_space(request.context, request.target)
         for request in requests
     ]
+    _require_unicode(context + target for context, target in pairs)
     contexts = sorted({context for context, _ in pairs if context})
     encoded = dict(zip(contexts, encoder.encode_batch(contexts), strict=True))
     wholes = encoder.encode_batch([context + target for context, target in pairs])
     for request, (context, target), whole in zip(requests, pairs, wholes, strict=True):
         if not context:
             _require_target(len(whole.ids), target)
+            full = _behind(encoder.prefix_id, whole.ids)
+            _require_target(len(full) - 1, target)
             if request.whole_text:
-                yield rolling_windows(whole.ids, encoder.prefix_id, max_length, request.stride)
+                yield rolling_windows(full, encoder.prefix_id, max_length, request.stride)
             else:
-                yield [_fit([encoder.prefix_id, *whole.ids], 1, target, max_length)]
+                yield [_fit(full, 1, target, max_length)]
             continue
         start = target_start(whole, encoded[context], len(context))
         ids = encoder.with_bos(whole.ids)
@@ -242,6 +262,7 @@ def generation_prompts(
     Raises:
         RequestError: max_new_tokens leaves no room for a prompt.
     """
+    _require_unicode(request.context for request in requests)
     encodings = encoder.encode_batch([request.context for request in requests])
     for request, encoding in zip(requests, encodings, strict=True):
         room = max_length - request.max_new_tokens
@@ -278,6 +299,7 @@ def masked_spans(
             fix="raise --max-length to 3 or more",
         )
     texts = [request.context + request.target + request.suffix for request in requests]
+    _require_unicode(texts)
     for request, encoding in zip(requests, encoder.encode_batch(texts), strict=True):
         if encoding.offsets is None or encoding.words is None:
             raise ModelError(
