@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -32,10 +33,13 @@ def main() -> None:
         except SystemExit as stop:
             if stop.code:
                 raise
-    # where it was kept is a temporary folder: of no interest in a picture
-    svg = console.export_svg(title="lmeval").splitlines()
+    # no fonts from the network; and where it was kept is a temporary folder, of no interest in a picture
+    svg = re.sub(r"@font-face \{.*?\}", "", console.export_svg(title="lmeval"), flags=re.DOTALL)
+    svg = svg.replace("Fira Code", "DejaVu Sans Mono")
     picture = Path(__file__).with_name("run.svg")
-    picture.write_text("\n".join(line for line in svg if "kept&#160;in" not in line) + "\n", encoding="utf-8")
+    picture.write_text(
+        "\n".join(line for line in svg.splitlines() if "kept&#160;in" not in line) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":
