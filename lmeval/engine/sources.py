@@ -21,7 +21,7 @@ from lmeval.errors import ModelError
 
 SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.py"]
 WEIGHT_FILES = ["*.safetensors", "*.bin"]
-HUB_TIMEOUT_SECONDS = "5"
+HUB_TIMEOUT_SECONDS = 5
 DEMO_NAMES = tuple(DEMO_MODELS)
 NO_HUB = (
     "give a local folder or a .gguf file, use one of the embedded models "
@@ -101,7 +101,7 @@ def find_model(options: ModelOptions) -> ModelSource:
 
 def snapshot(options: ModelOptions, patterns: list[str]) -> Path:
     """The hub's files of these patterns, downloaded or from the hub's cache."""
-    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", HUB_TIMEOUT_SECONDS)
+    os.environ.setdefault("HF_HUB_ETAG_TIMEOUT", str(HUB_TIMEOUT_SECONDS))
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "30")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     from huggingface_hub import constants, snapshot_download
@@ -110,7 +110,10 @@ def snapshot(options: ModelOptions, patterns: list[str]) -> Path:
     offline = options.offline or constants.HF_HUB_OFFLINE
     try:
         folder = snapshot_download(
-            options.model, revision=options.revision, allow_patterns=patterns, local_files_only=offline
+            options.model,
+            revision=options.revision,
+            allow_patterns=patterns,
+            local_files_only=offline or not _hub_answers(options),
         )
     except RepositoryNotFoundError as error:
         raise ModelError(
@@ -126,6 +129,20 @@ def snapshot(options: ModelOptions, patterns: list[str]) -> Path:
     if not (Path(folder) / "config.json").is_file():
         raise ModelError(f'"{options.model}" has no config.json on the hub or in its cache', fix=NO_HUB)
     return Path(folder)
+
+
+def _hub_answers(options: ModelOptions) -> bool:
+    """Whether the hub says anything about the model within seconds; a download would wait for it without end."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        HfApi().model_info(options.model, revision=options.revision, timeout=HUB_TIMEOUT_SECONDS)
+    except (HfHubHTTPError, ValueError):  # an answer, if not a good one: the download tells it best
+        return True
+    except Exception:  # of the HTTP library, which differs from one release of the hub's library to the next
+        return False
+    return True
 
 
 def _converted_folder(gguf: Path) -> Path:
