@@ -195,7 +195,7 @@ def prove_packed(scorer: CausalScorer) -> str | None:
     results = []
     try:
         # rows short enough to branch and to carry an open path; one plain batch
-        for path, tokens in ((scorer._packed(forest), 48), (scorer._plain(windows, forest.slots), 1024)):
+        for path, tokens in ((scorer._packed(forest), 16), (scorer._plain(windows, forest.slots), 1024)):
             scorer.batch_tokens = tokens
             values = np.zeros(int(forest.slots[-1]))
             for slots, part, _ in path:
@@ -213,13 +213,13 @@ def prove_packed(scorer: CausalScorer) -> str | None:
 
 
 def _proof_windows(network: Network) -> tuple[list[Window], Forest]:
-    """Ten windows with shared prefixes, branches and a carried path, of seeded random tokens."""
+    """Seven windows with shared prefixes, branches and a carried path, of seeded random tokens."""
     vocabulary = int(network.model.config.get_text_config().vocab_size)
-    tokens = np.random.default_rng(0).integers(0, vocabulary, size=(12, 12)).astype(np.int32)
-    shared, branch = tokens[0], tokens[1][:5]
-    windows = [Window(np.concatenate([shared, branch, tokens[i][:6]]), 12) for i in range(2, 6)]
-    windows += [Window(np.concatenate([shared, tokens[i]]), 12) for i in range(6, 9)]
-    windows += [Window(tokens[i], 1) for i in range(9, 12)]
+    tokens = np.random.default_rng(0).integers(0, vocabulary, size=(9, 6)).astype(np.int32)
+    shared, branch = tokens[0], tokens[1][:3]
+    windows = [Window(np.concatenate([shared, branch, tokens[i][:4]]), 4) for i in range(2, 5)]
+    windows += [Window(np.concatenate([shared, tokens[i]]), 6) for i in range(5, 7)]
+    windows += [Window(tokens[i], 1) for i in range(7, 9)]
     return windows, build_forest(windows)
 
 

@@ -72,7 +72,7 @@ CAUSAL: dict[str, Callable[[int], Any]] = {
         hf.MistralConfig(vocab_size=v, **LLAMA_LIKE, sliding_window=None, **NO_IDS)
     ),
     "mistral_sliding": lambda v: hf.MistralForCausalLM(
-        hf.MistralConfig(vocab_size=v, **LLAMA_LIKE, sliding_window=16, **NO_IDS)
+        hf.MistralConfig(vocab_size=v, **LLAMA_LIKE, sliding_window=8, **NO_IDS)
     ),
     "bloom": lambda v: hf.BloomForCausalLM(
         hf.BloomConfig(vocab_size=v, hidden_size=32, n_layer=2, n_head=4, **NO_IDS)
