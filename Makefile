@@ -58,7 +58,7 @@ $(VENV)/bin/python:
 # Stamps: set-up is done again only when what is declared changes.
 $(VENV)/.installed: $(SETUP_FILES) | $(VENV)/bin/python
 	@echo "Installing lmeval and what it needs (some minutes the first time) ..."
-	@$(BIN)/python $(PIP) --editable .
+	@$(BIN)/python $(PIP) --editable '.[gguf]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(SETUP_FILES) | $(VENV)/bin/python
