@@ -142,7 +142,7 @@ def machine_lines(measured: dict[str, Any]) -> str:
     repeats = len(measured["lmeval"])
     return (
         f"Model {measured['model']}, device {measured['device']}, window {WINDOW} tokens, lm-eval 0.4.13,"
-        f" medians of {repeats}.\nMachine: {said}."
+        f" {'one run each' if repeats == 1 else f'medians of {repeats}'}.\nMachine: {said}."
     )
 
 
@@ -151,7 +151,9 @@ def sections() -> list[str]:
     if not all_measured:
         raise SystemExit(f"nothing measured yet in {MEASURED}: run python -m bench.run")
     parts = [machine_lines(all_measured[0]), rates_line(), "## Side by side", speed_table(all_measured)]
-    parts += [work_table(all_measured), "## Against the hardware's limit", limit_table(all_measured)]
+    parts.append(work_table(all_measured))
+    if load("start"):
+        parts += ["## Against the hardware's limit", limit_table(all_measured)]
     scaling = [found for dtype in ("float32", "bfloat16") if (found := scaling_table(dtype))]
     if scaling:
         parts += ["## Growth", *scaling]

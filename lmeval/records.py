@@ -111,7 +111,9 @@ class Sample:
     raw_prediction: str | None = None  # what was written, where `extract` took `prediction` out of it
     stop_reason: str | None = None
     num_tokens: int | tuple[int, ...] | None = None  # tokens scored (one per choice) or generated
-    num_bytes: int | None = None  # UTF-8 bytes of the text scored (perplexity: of the original text)
+    num_bytes: int | tuple[int, ...] | None = (
+        None  # UTF-8 bytes of the text scored (perplexity: the original)
+    )
     num_words: int | None = None  # perplexity: the original text split on white space
     truncated: bool = False
     scores: Mapping[str, float] = field(default_factory=dict)

@@ -111,6 +111,10 @@ def make_sample(spec: TaskSpec, prompt: Prompt, outputs: Sequence[Output]) -> Sa
             loglikelihood=values,
             prediction=values.index(max(values)),
             num_tokens=tuple(output.num_tokens for output in scores),
+            # without the delimiter, as acc_norm counts them
+            num_bytes=tuple(
+                len(choice.lstrip().encode("utf-8", "surrogatepass")) for choice in prompt.choices
+            ),
         )
     text = prompt.original if prompt.original is not None else prompt.target or ""
     return Sample(

@@ -47,7 +47,7 @@ def _words(sample: Sample) -> float:
 
 
 def _bytes(sample: Sample) -> float:
-    assert sample.num_bytes is not None, f"document {sample.doc_id} has no num_bytes"
+    assert isinstance(sample.num_bytes, int), f"document {sample.doc_id} has no num_bytes"
     return float(sample.num_bytes)
 
 
