@@ -7,12 +7,13 @@ for that, and for their hash.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,17 +178,16 @@ def _dequantize(gguf: Path, folder: Path) -> None:
 
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     try:
-        model = AutoModelForCausalLM.from_pretrained(**where)
-        # the weights are plain float32 now; what they were quantized with must not be asked for again
-        model.hf_quantizer = None
-        model.config.__dict__.pop("quantization_config", None)
-        model.save_pretrained(folder)
-        AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
-    except ImportError as error:
-        raise ModelError(
-            f"{gguf} cannot be read: {first_line(error)}", fix='pip install "lmeval[gguf]"'
-        ) from error
+        # its reader draws a progress bar of its own, which no setting turns off
+        with redirect_stderr(io.StringIO()):
+            model = AutoModelForCausalLM.from_pretrained(**where)
+            # the weights are plain float32 now; what they were quantized with must not be asked for again
+            model.hf_quantizer = None
+            model.config.__dict__.pop("quantization_config", None)
+            model.save_pretrained(folder)
+            AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
     except (
+        ImportError,
         OSError,
         ValueError,
         KeyError,
@@ -196,7 +196,10 @@ def _dequantize(gguf: Path, folder: Path) -> None:
         TypeError,
         NotImplementedError,
     ) as error:
-        raise ModelError(f"{gguf} does not load: {first_line(error)}") from error
+        raise ModelError(
+            f"{gguf} does not load: {first_line(error)}",
+            fix='check that the file is whole; `pip install "lmeval[gguf]"` brings what reading it needs',
+        ) from error
 
 
 def file_sha256(files: Iterable[Path]) -> str:
