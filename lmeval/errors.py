@@ -8,9 +8,10 @@
     ├── RequestError            a document no model could be asked: no target tokens, too long
     ├── ModelError              a model that cannot be found, loaded or used for a task
     ├── NumericError            NaN or infinity in a score
-    └── StoreError              a run folder that cannot be written or read
+    ├── StoreError              a run folder that cannot be written or read
+    └── NotComparableError      two runs that did not answer the same questions (exit code 12)
 
-All of them mean wrong usage, task file or input, hence exit code 2 and no traceback.
+All others mean wrong usage, task file or input, hence exit code 2; none has a traceback.
 """
 
 from __future__ import annotations
@@ -77,6 +78,12 @@ class NumericError(LmevalError):
 
 class StoreError(LmevalError):
     """A run folder that cannot be written or read."""
+
+
+class NotComparableError(LmevalError):
+    """Two runs, or a run and a rule, between which no honest comparison is: something differs or is missing."""
+
+    exit_code = 12
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:

@@ -175,8 +175,15 @@ def evaluate(
         metrics=metrics,
         description=spec.description,
         tags=spec.tags,
+        metric_options=asdict(metric_options(spec)),
+        prompts_sha256=canonical_sha256([_read_by_model(prompt) for prompt in prepared.prompts]),
     )
     return record, samples
+
+
+def _read_by_model(prompt: Prompt) -> list[object]:
+    """What of a prompt the model is shown or scored on, in the order of the fields."""
+    return [prompt.context, prompt.contexts, prompt.target, prompt.suffix, prompt.choices]
 
 
 def _ask(
@@ -249,12 +256,17 @@ def _named(
     return type(error)(error.what, where=f"{where} ({spec.file})", fix=error.fix)
 
 
+def metric_options(spec: TaskSpec) -> MetricOptions:
+    """What a task says about how its metrics are computed."""
+    ignore = spec.ignore if isinstance(spec, GenerationTask) else ()
+    return MetricOptions(task_type=spec.type, language=spec.language, ignore=ignore)
+
+
 def _score(
     spec: TaskSpec, samples: list[Sample], seed: int, *, pseudo: bool
 ) -> tuple[dict[str, MetricValue], list[Sample]]:
     """The task's metrics, and the samples with each document's own scores."""
-    ignore = spec.ignore if isinstance(spec, GenerationTask) else ()
-    options = MetricOptions(task_type=spec.type, language=spec.language, ignore=ignore)
+    options = metric_options(spec)
     metrics: dict[str, MetricValue] = {}
     scores: list[dict[str, float]] = [{} for _ in samples]
     for asked in spec.metrics:
@@ -329,6 +341,10 @@ def _efficiency(engine: Engine, seconds_total: float) -> EfficiencyRecord:
         peak_memory_bytes=engine.peak_memory_bytes(),
         path=usage.path,
         tokens_generated=usage.tokens_generated,
+        generated_per_second=round(usage.tokens_generated / usage.seconds_generating, 1)
+        if usage.seconds_generating
+        else None,
+        slot_occupancy=round(usage.tokens_generated / usage.slot_steps, 4) if usage.slot_steps else None,
         note=usage.note,
     )
 

@@ -46,6 +46,7 @@ class Prompt:
     label: int | None = None  # index of the right choice
     references: tuple[str, ...] | None = None
     original: str | None = None  # perplexity: the text whose words and bytes are counted
+    cluster: str | None = None  # documents of one value are not independent: they share a passage or a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +65,32 @@ class ScoreRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class DecodingSettings:
+    """How the next token is chosen; fields that do not belong to the strategy keep their defaults."""
+
+    strategy: str = "greedy"  # greedy | beam | sample
+    num_beams: int = 1
+    length_penalty: float = 1.0  # beam: a hypothesis is ranked by its log-probability / length ** penalty
+    temperature: float = 1.0
+    top_k: int | None = None  # sample: from the k most likely tokens; None: from all
+    top_p: float | None = (
+        None  # sample: from the fewest tokens that hold this much probability; None: from all
+    )
+    repetitions: int = 1  # sample: texts a document
+
+
+GREEDY = DecodingSettings()
+
+
+@dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """Ask for a continuation of `context`, cut at the earliest of `stop`."""
 
     context: str
     stop: tuple[str, ...]
     max_new_tokens: int
+    decoding: DecodingSettings = GREEDY
+    seed: int = 0  # sample: of this request's own draws, so that they do not depend on what runs beside it
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +136,9 @@ class Sample:
         None  # UTF-8 bytes of the text scored (perplexity: the original)
     )
     num_words: int | None = None  # perplexity: the original text split on white space
+    cluster: str | None = None  # see Prompt
+    predictions: tuple[str, ...] | None = None  # repeated sampling: every text, `prediction` the first
+    stop_reasons: tuple[str, ...] | None = None  # one per text of `predictions`
     truncated: bool = False
     scores: Mapping[str, float] = field(default_factory=dict)
 
@@ -166,6 +190,11 @@ class TaskRecord:
     metrics: Mapping[str, MetricValue]  # the first is the main one
     description: str = ""
     tags: tuple[str, ...] = ()
+    prompts_sha256: str = ""  # of everything the model read, shots and chat template included
+    metric_options: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # what metrics.statistics needs beside samples
+    decoding: Mapping[str, Any] | None = None  # tasks that have the model write: DecodingSettings and limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +237,8 @@ class RuntimeRecord:
     seed: int
     max_length: int
     batch_tokens: int
+    chat_template_sha256: str | None = None  # --chat: of the template that was applied
+    system_prompt: str | None = None  # --system
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +254,10 @@ class EfficiencyRecord:
     peak_memory_bytes: int
     path: str  # packed | plain
     tokens_generated: int = 0
+    generated_per_second: float | None = None  # tokens_generated / seconds spent generating
+    slot_occupancy: float | None = (
+        None  # of the rows that decoding steps ran, the share that was still writing
+    )
     note: str | None = None  # why the plain path was taken, where it was
 
 

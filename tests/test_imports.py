@@ -19,13 +19,15 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 # The longest prefix decides where a module lies.
 LAYERS = (
     "errors records",
-    "engine.tokenization engine.plan stats demo yamltree rows templates",
+    "engine.tokenization engine.plan stats paired betting demo yamltree rows templates",
     "metrics engine store",
-    "specs",
+    "specs runs",
     "task",
     "documents prompts",
     "requests",
-    "evaluate gate compare leaderboard",
+    "evaluate",
+    "run compare",
+    "gate series selftest leaderboard",
     "report",
     "cli",
     "__main__",

@@ -35,6 +35,8 @@ class Usage:
     tokens_distinct: int = 0
     tokens_computed: int = 0
     tokens_generated: int = 0
+    seconds_generating: float = 0.0
+    slot_steps: int = 0  # rows that decoding steps ran, live or not; 1 / occupancy of tokens_generated
     path: str = "plain"
     note: str | None = None
 

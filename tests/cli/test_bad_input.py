@@ -31,7 +31,7 @@ def no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> Any:
         raise AssertionError("weights were loaded")
 
-    monkeypatch.setattr("lmeval.engine.loading.load_engine", fail)
+    monkeypatch.setattr("lmeval.run.load_engine", fail)
 
 
 def run(*arguments: str, model: str = "demo", tasks: str = "demo_cloze") -> Ran:
@@ -394,7 +394,7 @@ def test_a_score_that_is_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def score(request: Any) -> tuple[float, int, bool]:
         return (float("nan") if "fox" in request.target else -1.0), 1, False
 
-    monkeypatch.setattr("lmeval.engine.loading.load_engine", lambda *arguments: TableEngine(score))
+    monkeypatch.setattr("lmeval.run.load_engine", lambda *arguments: TableEngine(score))
     file = write_task(tmp_path, "minimal_pairs")
     check_refused(run(tasks=str(file)), "log-likelihood is nan", "task my_minimal_pairs, doc_id 1", "float32")
 
@@ -417,9 +417,7 @@ def test_weights_that_are_no_numbers(demo_copy: Callable[..., Path], tmp_path: P
 def test_a_metric_of_the_library_that_is_not_there(
     metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "lmeval.engine.loading.load_engine", lambda *arguments: TableEngine(texts=lambda r: "a")
-    )
+    monkeypatch.setattr("lmeval.run.load_engine", lambda *arguments: TableEngine(texts=lambda r: "a"))
     file = write_task(tmp_path, "qa", metrics=["exact_match", f"evaluate:{metric}"])
     check_refused(run(tasks=str(file)), f'"{metric}" cannot be loaded', "task my_qa", "fix:")
 

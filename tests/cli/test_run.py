@@ -327,7 +327,7 @@ def test_an_interrupted_run_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.
         asked.append(request)
         return -1.0, 1, False
 
-    monkeypatch.setattr("lmeval.engine.loading.load_engine", lambda *arguments: TableEngine(score))
+    monkeypatch.setattr("lmeval.run.load_engine", lambda *arguments: TableEngine(score))
     for name in signals:
         asked.clear()
         (folder,) = (tmp_path / name).glob("*/*")
@@ -354,7 +354,7 @@ def test_no_resume_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             raise KeyboardInterrupt
         return -1.0, 1, False
 
-    monkeypatch.setattr("lmeval.engine.loading.load_engine", lambda *arguments: TableEngine(score))
+    monkeypatch.setattr("lmeval.run.load_engine", lambda *arguments: TableEngine(score))
     assert run().code == 130
     anew = run("--no-resume", "--json")
     assert json.loads(anew.out)["tasks"]["my_minimal_pairs"]["counts"]["reused"] == 0
