@@ -1,0 +1,174 @@
+"""A run from end to end: check what needs no weights, load the model, score, and keep the record.
+
+Every command that has a model score tasks comes through here: `open_job` for those that ask it in parts of their
+own, `run_job` for a whole run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmeval.engine.base import Engine
+from lmeval.engine.loading import check_type, choose_device, load_config, load_encoder, load_engine
+from lmeval.engine.sources import ModelOptions, ModelSource, cache_dir, find_model
+from lmeval.errors import ModelError, UsageError
+from lmeval.evaluate import Listener, PreparedTask, Settings, evaluate, prepare, run_fingerprint, run_record
+from lmeval.prompts import Chat
+from lmeval.records import RunRecord, Sample, TaskRecord
+from lmeval.requests import check_can_do
+from lmeval.specs import TaskSpec
+from lmeval.store import JOURNAL, OutputStore, begin_run, check_writable, finish_run
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A model and what it is asked."""
+
+    specs: tuple[TaskSpec, ...]
+    named: frozenset[str]  # selectors as the user gave them: a task named so must fit the model
+    options: ModelOptions
+    settings: Settings
+    chat: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Where and how a run is kept."""
+
+    output: Path
+    resume: bool = True
+    cache: bool = False
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJob:
+    """A loaded model beside its prepared tasks."""
+
+    engine: Engine
+    tasks: list[PreparedTask]
+    skipped: dict[str, str]  # task: why the model cannot do it
+
+
+def open_job(job: Job, listener: Listener) -> OpenJob:
+    """Check and prepare everything, then load the model.
+
+    Raises:
+        LmevalError: Whatever is wrong with model, tasks or documents; before weights are read wherever it can be seen.
+    """
+    options = job.options
+    source = find_model(options)
+    _check_parts(options, source)
+    config = load_config(source, options)
+    specs, skipped = _that_fit(job, check_type(config, options))
+    choose_device(options.device)
+    template = _chat_template(load_encoder(source, options).hf, options.model) if job.chat else None
+    listener.begin("documents", len(specs))
+    tasks = []
+    for spec in specs:
+        tasks.append(prepare(spec, job.settings, template))
+        listener.advance()
+    listener.begin("model", 1)
+    engine = load_engine(source, config, load_encoder(source, options), options)
+    listener.advance()
+    return OpenJob(engine, tasks, skipped)
+
+
+def run_job(job: Job, keep: Keep, listener: Listener) -> tuple[RunRecord, Path]:
+    """A whole run, resumed where an unfinished one of the same inputs is there; its record and folder.
+
+    Raises:
+        LmevalError: As `open_job`; StoreError where the results cannot be written.
+    """
+    begin = time.perf_counter()
+    check_writable(keep.output)
+    opened = open_job(job, listener)
+    fingerprint = run_fingerprint(opened.engine, opened.tasks)
+    folder = begin_run(keep.output, job.options.model, fingerprint, resume=keep.resume)
+    records, samples = _evaluate(opened, job.settings.seed, folder, listener, cache=keep.cache)
+    record = run_record(
+        opened.engine,
+        records,
+        run_id=folder.name,
+        command=keep.command,
+        seed=job.settings.seed,
+        seconds_total=time.perf_counter() - begin,
+        skipped=opened.skipped,
+    )
+    finish_run(folder, record, samples)
+    return record, folder
+
+
+def _evaluate(
+    opened: OpenJob, seed: int, folder: Path, listener: Listener, *, cache: bool
+) -> tuple[dict[str, TaskRecord], dict[str, Sequence[Sample]]]:
+    """Every task's record and samples, the outputs kept in the run's journal and, if wanted, in the cache."""
+    records: dict[str, TaskRecord] = {}
+    samples: dict[str, Sequence[Sample]] = {}
+    with contextlib.ExitStack() as closing:
+        stores = [closing.enter_context(contextlib.closing(OutputStore(folder / JOURNAL)))]
+        if cache:
+            shared = OutputStore(cache_dir() / "outputs.sqlite")
+            stores.append(closing.enter_context(contextlib.closing(shared)))
+        for task in opened.tasks:
+            records[task.spec.name], samples[task.spec.name] = evaluate(
+                task, opened.engine, seed=seed, stores=stores, listener=listener
+            )
+    return records, samples
+
+
+def _check_parts(options: ModelOptions, source: ModelSource) -> None:
+    """Refuse a revision of what has none, and an adapter that is not there."""
+    if options.revision is not None and source.revision is None:
+        raise UsageError(
+            f"--revision {options.revision} is for models on the hub, and {options.model} is none",
+            fix="leave out --revision, or give a hub id",
+        )
+    if options.adapter is not None and not (Path(options.adapter) / "adapter_config.json").is_file():
+        raise ModelError(
+            f"the adapter {options.adapter} is no folder that holds adapter_config.json",
+            fix="give the folder that PEFT's save_pretrained wrote",
+        )
+
+
+def _that_fit(job: Job, kind: str) -> tuple[tuple[TaskSpec, ...], dict[str, str]]:
+    """The tasks that a model of this type can do, and why it cannot do the others.
+
+    A task asked for by name or file must fit; those that a glob or a tag brought in are left out, and the
+    record says so.
+    """
+    fit, skipped = [], {}
+    for spec in job.specs:
+        try:
+            check_can_do(kind, spec)
+            fit.append(spec)
+        except ModelError as error:
+            if spec.name in job.named or spec.file in map(Path, job.named):
+                raise
+            skipped[spec.name] = error.what
+    if not fit:
+        raise ModelError(
+            f"{job.options.model} is a {kind} model and can do none of the tasks chosen: {', '.join(skipped)}",
+            fix="`lmeval tasks list` shows the tasks and their types",
+        )
+    return tuple(fit), skipped
+
+
+def _chat_template(tokenizer: object, model: str) -> Chat:
+    if not getattr(tokenizer, "chat_template", None):
+        raise ModelError(
+            f"{model} has no chat template",
+            fix="leave out --chat, or use a model whose tokenizer has a template",
+        )
+
+    def apply(messages: list[dict[str, str]]) -> str:
+        text = tokenizer.apply_chat_template(  # type: ignore[attr-defined]
+            messages, tokenize=False, add_generation_prompt=True
+        )
+        return str(text)
+
+    return apply
