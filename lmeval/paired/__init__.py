@@ -1,0 +1,38 @@
+"""Paired differences of two models on the same documents, and their tests.
+
+d_i = candidate - baseline of document i, turned so that more is better. A PASS rejects "at least the margin
+worse", a FAIL rejects "less than the margin worse"; when neither is rejected, nobody knows yet.
+`paired_difference` chooses the method by the metric's kind:
+
+    0/1 scores                    Tango's score test (score.py)
+    means of scores               paired t; by cluster where documents share one (student.py)
+    bounded scores, few changed   the score test for bounded differences, which is Tango's for 0/1 (score.py)
+    perplexities, bits per byte   ratio over documents, t (student.py)
+    BLEU, F1 of a corpus, MCC     paired bootstrap of per-document statistics (bootstrap.py)
+
+simulations/RESULTS.md holds the error each was measured to make.
+"""
+
+from lmeval.paired.base import Caveat, Difference, StepNoise
+from lmeval.paired.bootstrap import BootstrapDifference
+from lmeval.paired.choose import paired_difference
+from lmeval.paired.flips import holm, mcnemar
+from lmeval.paired.power import documents_needed, flip_sd, minimum_detectable_effect
+from lmeval.paired.score import BoundedDifference, TangoDifference
+from lmeval.paired.student import TDifference
+
+__all__ = [
+    "BootstrapDifference",
+    "BoundedDifference",
+    "Caveat",
+    "Difference",
+    "StepNoise",
+    "TDifference",
+    "TangoDifference",
+    "documents_needed",
+    "flip_sd",
+    "holm",
+    "mcnemar",
+    "minimum_detectable_effect",
+    "paired_difference",
+]
