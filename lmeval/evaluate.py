@@ -30,6 +30,7 @@ from lmeval.records import (
     ScoreRequest,
     TaskRecord,
     canonical_sha256,
+    read_by_model,
 )
 from lmeval.requests import Output, Request, make_requests, make_sample
 from lmeval.specs import GenerationTask, TaskSpec
@@ -176,14 +177,9 @@ def evaluate(
         description=spec.description,
         tags=spec.tags,
         metric_options=asdict(metric_options(spec)),
-        prompts_sha256=canonical_sha256([_read_by_model(prompt) for prompt in prepared.prompts]),
+        prompts_sha256=canonical_sha256([read_by_model(prompt) for prompt in prepared.prompts]),
     )
     return record, samples
-
-
-def _read_by_model(prompt: Prompt) -> list[object]:
-    """What of a prompt the model is shown or scored on, in the order of the fields."""
-    return [prompt.context, prompt.contexts, prompt.target, prompt.suffix, prompt.choices]
 
 
 def _ask(

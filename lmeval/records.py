@@ -18,10 +18,15 @@ from typing import Any
 SCHEMA_VERSION = 1
 
 
-def canonical_sha256(value: Any) -> str:
-    """Hex SHA-256 of a value's canonical JSON (sorted keys, no spaces, UTF-8)."""
+def canonical_json(value: Any) -> bytes:
+    """A value's canonical JSON: sorted keys, no spaces, UTF-8."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return text.encode("utf-8", "surrogatepass")
+
+
+def canonical_sha256(value: Any) -> str:
+    """Hex SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ class DecodingSettings:
 
 
 GREEDY = DecodingSettings()
+NOT_EXTRACTED = "none"  # Sample.extracted_by where no answer was found
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,13 +144,21 @@ class Sample:
     num_words: int | None = None  # perplexity: the original text split on white space
     cluster: str | None = None  # see Prompt
     predictions: tuple[str, ...] | None = None  # repeated sampling: every text, `prediction` the first
+    raw_predictions: tuple[str, ...] | None = None  # as raw_prediction, one per text of `predictions`
     stop_reasons: tuple[str, ...] | None = None  # one per text of `predictions`
+    extracted_by: str | tuple[str, ...] | None = None  # extract, a fallback's name or none; one per text
     truncated: bool = False
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)  # repeated sampling: means over the texts
+    repetition_scores: Mapping[str, tuple[float, ...]] | None = None  # one per text of `predictions`
 
     def to_json(self) -> dict[str, Any]:
         """The sample line: every field that is set."""
         return {key: value for key, value in asdict(self).items() if value is not None}
+
+
+def read_by_model(item: Prompt | Sample) -> list[object]:
+    """What of a document the model is shown or scored on; `prompts_sha256` is of the list of these."""
+    return [item.context, item.contexts, item.target, item.suffix or "", item.choices]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +175,7 @@ class MetricValue:
     random_baseline: float | None
     signature: str  # how it was computed
     num_documents: int
+    spread: float | None = None  # repeated sampling: sd over the repetitions of the score of one text each
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +289,7 @@ class RunRecord:
     efficiency: EfficiencyRecord
     tasks: Mapping[str, TaskRecord]
     skipped: Mapping[str, str] = field(default_factory=dict)  # task: why the model could not do it
+    inputs_sha256: str = ""  # of a series: of all that decides the scores and is known before weights are read
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
