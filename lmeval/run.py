@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lmeval.engine.base import Engine
 from lmeval.engine.loading import check_type, choose_device, load_config, load_encoder, load_engine
@@ -43,6 +44,8 @@ class Keep:
     resume: bool = True
     cache: bool = False
     command: str = ""
+    name: str | None = None  # of the model's folder; None: from the model's own name
+    inputs_sha256: str = ""  # see RunRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +57,78 @@ class OpenJob:
     skipped: dict[str, str]  # task: why the model cannot do it
 
 
+@dataclass(frozen=True, slots=True)
+class FoundModel:
+    """A model that is there and of a known type; its weights are not read yet."""
+
+    options: ModelOptions
+    source: ModelSource
+    config: Any | None
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The tasks that a model can do, with documents and prompts; models of one type and template share them."""
+
+    tasks: list[PreparedTask]
+    skipped: dict[str, str]  # task: why the model cannot do it
+
+
+def find(options: ModelOptions) -> FoundModel:
+    """Find a model and check what needs no weights.
+
+    Raises:
+        LmevalError: It is not there, not of the type asked for, or an option does not apply to it.
+    """
+    source = find_model(options)
+    _check_parts(options, source)
+    config = load_config(source, options)
+    kind = check_type(config, options)
+    choose_device(options.device)
+    return FoundModel(options, source, config, kind)
+
+
+def prepare_tasks(job: Job, found: FoundModel, listener: Listener) -> Prepared:
+    """Read the documents and render the prompts of the tasks that the model can do.
+
+    Raises:
+        LmevalError: Whatever is wrong with tasks, documents or the chat template.
+    """
+    specs, skipped = _that_fit(job, found.kind)
+    template = None
+    if job.chat:
+        template = _chat_template(load_encoder(found.source, found.options).hf, found.options.model)
+    listener.begin("documents", len(specs))
+    tasks = []
+    for spec in specs:
+        tasks.append(prepare(spec, job.settings, template))
+        listener.advance()
+    return Prepared(tasks, skipped)
+
+
+def load(found: FoundModel, listener: Listener) -> Engine:
+    """The engine of a model.
+
+    Raises:
+        ModelError: Tokenizer or weights do not load.
+    """
+    listener.begin("model", 1)
+    encoder = load_encoder(found.source, found.options)
+    engine: Engine = load_engine(found.source, found.config, encoder, found.options)
+    listener.advance()
+    return engine
+
+
 def open_job(job: Job, listener: Listener) -> OpenJob:
     """Check and prepare everything, then load the model.
 
     Raises:
         LmevalError: Whatever is wrong with model, tasks or documents; before weights are read wherever it can be seen.
     """
-    options = job.options
-    source = find_model(options)
-    _check_parts(options, source)
-    config = load_config(source, options)
-    specs, skipped = _that_fit(job, check_type(config, options))
-    choose_device(options.device)
-    template = _chat_template(load_encoder(source, options).hf, options.model) if job.chat else None
-    listener.begin("documents", len(specs))
-    tasks = []
-    for spec in specs:
-        tasks.append(prepare(spec, job.settings, template))
-        listener.advance()
-    listener.begin("model", 1)
-    engine = load_engine(source, config, load_encoder(source, options), options)
-    listener.advance()
-    return OpenJob(engine, tasks, skipped)
+    found = find(job.options)
+    prepared = prepare_tasks(job, found, listener)
+    return OpenJob(load(found, listener), prepared.tasks, prepared.skipped)
 
 
 def run_job(job: Job, keep: Keep, listener: Listener) -> tuple[RunRecord, Path]:
@@ -86,9 +139,15 @@ def run_job(job: Job, keep: Keep, listener: Listener) -> tuple[RunRecord, Path]:
     """
     begin = time.perf_counter()
     check_writable(keep.output)
-    opened = open_job(job, listener)
+    return run_opened(open_job(job, listener), job, keep, listener, begin)
+
+
+def run_opened(
+    opened: OpenJob, job: Job, keep: Keep, listener: Listener, begin: float
+) -> tuple[RunRecord, Path]:
+    """As `run_job`, for a model that is loaded; `begin` is the `time.perf_counter` at which the run began."""
     fingerprint = run_fingerprint(opened.engine, opened.tasks)
-    folder = begin_run(keep.output, job.options.model, fingerprint, resume=keep.resume)
+    folder = begin_run(keep.output, keep.name or job.options.model, fingerprint, resume=keep.resume)
     records, samples = _evaluate(opened, job.settings.seed, folder, listener, cache=keep.cache)
     record = run_record(
         opened.engine,
@@ -99,6 +158,7 @@ def run_job(job: Job, keep: Keep, listener: Listener) -> tuple[RunRecord, Path]:
         seconds_total=time.perf_counter() - begin,
         skipped=opened.skipped,
     )
+    record = replace(record, inputs_sha256=keep.inputs_sha256)
     finish_run(folder, record, samples)
     return record, folder
 

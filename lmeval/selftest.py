@@ -1,7 +1,8 @@
 """Whether a suite can be trusted with a model: it must not see what is not there, and must see what is.
 
 A/A: the same model under other batch budgets and number formats; what differs then is the noise floor, and a margin
-below it would judge the arithmetic. Damage: noise is added to one layer's weights, more and more; the gate must FAIL it.
+below it would judge the arithmetic. Damage: noise is added to one layer's weights, more and more; the gate must
+FAIL it.
 """
 
 from __future__ import annotations

@@ -207,7 +207,7 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         weights_sha256=weights_sha256(files),
         config_sha256=file_sha256(file for folder in folders for file in config_files(folder)),
         dtype=str(model.dtype).removeprefix("torch."),
-        step=step_of(source.name),
+        step=_step_of_source(source),
         pll=(options.pll or PLL_VARIANTS[0]) if kind == "masked" else None,
         adapter=options.adapter,
         trust_remote_code=options.trust_remote_code,
@@ -216,6 +216,12 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
     batch_tokens = options.batch_tokens or auto_batch_tokens(network, kind)
     make = CausalEngine if kind == "causal" else MaskedEngine
     return make(network, encoder, record, max_length=max_length, batch_tokens=batch_tokens)
+
+
+def _step_of_source(source: ModelSource) -> int | None:
+    """A revision's step; else that of the model's name."""
+    of_revision = step_of(source.revision or "")
+    return step_of(source.name) if of_revision is None else of_revision
 
 
 def _fetch_weights(options: ModelOptions) -> None:
@@ -265,7 +271,17 @@ def _with_adapter(model: Any, adapter: str) -> Any:
         raise ModelError(f"the adapter {adapter} does not load: {first_line(error)}") from error
 
 
+_STEP = re.compile(
+    r"(?<![a-z])(?:global[-_]?)?(?:step|checkpoint|ckpt|iteration|iter)[-_=]?(\d+)(?![\dkm])", re.I
+)
+
+
 def step_of(name: str) -> int | None:
-    """The training step that a checkpoint's name gives: step-1000, checkpoint-1000, global_step1000."""
-    found = re.search(r"(?:step|checkpoint)[-_]?(\d+)$", name.rstrip("/"))
-    return int(found[1]) if found else None
+    """The training step in the name of a checkpoint or a revision: step-100, checkpoint-2000, iter_0001000.
+
+    Of several the last: stage1-step1000. The folder above counts too, for step-100/hf.
+    """
+    for part in reversed(re.split(r"[/\\]+", name.rstrip("/\\"))[-2:]):
+        if found := _STEP.findall(part):
+            return int(found[-1])
+    return None
