@@ -1,0 +1,279 @@
+"""Run folders read back, every damage an error that says where.
+
+A sample file is read in one pass, and held to the record: the number of documents, the hash of the documents, the
+hash of what the model read. Prompts are not kept in memory: the few that are shown are read again. A metric's
+statistics are computed from the samples by the code that computed its value, and held to that value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Never
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from lmeval.errors import LmevalError, StoreError
+from lmeval.metrics import MetricOptions, find_metric, statistics
+from lmeval.records import (
+    SCHEMA_VERSION,
+    RunRecord,
+    Sample,
+    TaskRecord,
+    canonical_json,
+    read_by_model,
+)
+from lmeval.runs.stored import ScoredDocuments, StoredRun, TaskScores
+from lmeval.stats import FloatArray
+
+_RUN_AGAIN = "bring the file back from a backup, or run again"
+_SAMPLE = TypeAdapter(Sample)
+
+
+def read_folder(file: Path) -> StoredRun:
+    """The run that a run.json records.
+
+    Raises:
+        StoreError: The file is missing, damaged or of a newer schema.
+    """
+    return run_in(file, read_json(file))
+
+
+def run_in(file: Path, value: Any) -> StoredRun:
+    """The run whose run.json, as JSON values, is `value`."""
+    record = parse_record(value, file)
+    tasks = {
+        name: TaskScores(name, task, record, FolderSource(file.parent / "samples" / f"{name}.jsonl", task))
+        for name, task in record.tasks.items()
+    }
+    return StoredRun(file.parent, record, tasks)
+
+
+def read_json(file: Path) -> Any:
+    """A JSON file's value.
+
+    Raises:
+        StoreError: It cannot be read, or is not JSON.
+    """
+    try:
+        raw = file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{file} cannot be read: {error.strerror}") from None
+    return parse_json(raw, str(file))
+
+
+def parse_json(raw: bytes, where: str) -> Any:
+    """Strict JSON in UTF-8.
+
+    Raises:
+        StoreError: It is anything else.
+    """
+    if b"\0" in raw:
+        raise StoreError(
+            "NUL bytes where JSON should be: it was not written whole.", where=where, fix=_RUN_AGAIN
+        )
+    try:
+        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+    except UnicodeDecodeError:
+        what = "It is not UTF-8."
+    except RecursionError:
+        what = "It is nested too deep to be one of ours."
+    except ValueError as error:
+        what = f"It is not valid JSON: {error}."
+    raise StoreError(what, where=where, fix=_RUN_AGAIN)
+
+
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no number")
+
+
+def parse_record(value: Any, file: Path) -> RunRecord:
+    """A run's record from JSON values; keys that are not known are passed over.
+
+    Raises:
+        StoreError: It is of a newer schema, a key is missing or a value is of a wrong type.
+    """
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise StoreError(
+            f"The run was written by a newer lmeval: its schema is {version}, this one reads {SCHEMA_VERSION}.",
+            where=str(file),
+            fix="update lmeval",
+        )
+    if version != SCHEMA_VERSION:
+        raise StoreError(f"It is no run record of schema {SCHEMA_VERSION}.", where=str(file))
+    try:
+        record = TypeAdapter(RunRecord).validate_python(value)
+    except ValidationError as error:
+        raise StoreError(_first_finding(error), where=str(file), fix=_RUN_AGAIN) from None
+    for name in record.tasks:
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", name):  # it names a file
+            raise StoreError(f"{name!r:.80} is no task name.", where=str(file))
+    return record
+
+
+def _first_finding(error: ValidationError) -> str:
+    """Where and what, of the first thing that pydantic found."""
+    finding = error.errors(include_url=False)[0]
+    key = ".".join(map(str, finding["loc"]))
+    if finding["type"] in ("missing", "missing_argument"):
+        return f'The key "{key}" is missing.'
+    return f'The key "{key}" is {finding["input"]!r:.60}: {finding["msg"].lower()}.'
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """One task in a run folder; see stored.Source."""
+
+    file: Path
+    record: TaskRecord
+
+    @cached_property
+    def documents(self) -> ScoredDocuments:
+        """The documents of the sample file."""
+        samples = self._read.samples
+        greedy = [sample.is_greedy for sample in samples]
+        return ScoredDocuments(
+            doc_ids=tuple(sample.doc_id for sample in samples),
+            doc_sha256=tuple(sample.doc_sha256 for sample in samples),
+            clusters=tuple(sample.cluster for sample in samples),
+            is_greedy=None if None in greedy else np.array(greedy, dtype=np.bool_),
+        )
+
+    def statistics(self, metric: str) -> FloatArray:
+        """Statistics per document, computed again and held to the recorded value."""
+        samples = self._read.samples
+        try:
+            table = statistics(metric, samples, MetricOptions(**self.record.metric_options))
+        except LmevalError as error:
+            raise StoreError(error.what, where=self._where(error.where), fix=_RUN_AGAIN) from error
+        except (AssertionError, TypeError, ValueError, IndexError, KeyError) as error:
+            raise StoreError(
+                f'The samples lack what the metric "{metric}" is computed from: {error}.',
+                where=self._where(),
+                fix=_RUN_AGAIN,
+            ) from error
+        self._check_value(metric, table)
+        self._check_scores(metric, table)
+        return table
+
+    def samples(self, positions: Sequence[int]) -> list[Sample]:
+        """The documents at these positions, read again with their prompts."""
+        found = []
+        with self.file.open("rb") as stream:
+            for position in positions:
+                stream.seek(self._read.offsets[position])
+                found.append(_parse_sample(stream.readline(), f"{self.file}:{position + 1}"))
+        return found
+
+    @cached_property
+    def _read(self) -> _SampleFile:
+        return _read_samples(self.file, self.record)
+
+    def _check_value(self, metric: str, table: FloatArray) -> None:
+        recorded = self.record.metrics[metric].value
+        value = float(find_metric(metric).aggregate(table.sum(axis=0, keepdims=True))[0])
+        if not math.isclose(value, recorded, rel_tol=1e-9, abs_tol=1e-12):
+            raise StoreError(
+                f"The samples give {metric} = {value!r}; run.json says {recorded!r}. One of them was changed, or was "
+                "computed by an lmeval whose metric differs.",
+                where=self._where(),
+                fix=_RUN_AGAIN,
+            )
+
+    def _check_scores(self, metric: str, table: FloatArray) -> None:
+        """Hold each line's own score to what is computed from it: an exchange of two lines leaves the sums alone."""
+        scores_of = find_metric(metric).document_scores
+        if scores_of is None:
+            return
+        for sample, score in zip(self._read.samples, scores_of(table).tolist(), strict=True):
+            recorded = sample.scores.get(metric, score)
+            if sample.predictions is None and not math.isclose(score, recorded, rel_tol=1e-9, abs_tol=1e-12):
+                raise StoreError(
+                    f"Document {sample.doc_id} gives {metric} = {score!r}; its line says {recorded!r}. "
+                    "The line was changed.",
+                    where=self._where(),
+                    fix=_RUN_AGAIN,
+                )
+
+    def _where(self, more: str | None = None) -> str:
+        return ", ".join(filter(None, (str(self.file), more)))
+
+
+@dataclass(frozen=True, slots=True)
+class _SampleFile:
+    samples: list[Sample]  # without what the model read
+    offsets: list[int]  # of each line, in bytes
+
+
+class _ListHash:
+    """canonical_sha256 of a list whose items come one by one."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256(b"[")
+        self._separator = b""
+
+    def add(self, item: object) -> None:
+        self._hash.update(self._separator + canonical_json(item))
+        self._separator = b","
+
+    def hexdigest(self) -> str:
+        self._hash.update(b"]")
+        return self._hash.hexdigest()
+
+
+def _read_samples(file: Path, record: TaskRecord) -> _SampleFile:
+    """The sample file of a task, held to its record."""
+    documents, prompts = _ListHash(), _ListHash()
+    read = _SampleFile([], [])
+    offset = 0
+    for number, line in enumerate(_lines(file), start=1):
+        sample = _parse_sample(line, f"{file}:{number}")
+        documents.add(sample.doc_sha256)
+        prompts.add(read_by_model(sample))
+        read.samples.append(replace(sample, context="", contexts=None))
+        read.offsets.append(offset)
+        offset += len(line)
+    if len(read.samples) != record.num_documents:
+        raise StoreError(
+            f"The file holds {len(read.samples):,} samples; run.json says {record.num_documents:,} documents.",
+            where=str(file),
+            fix=_RUN_AGAIN,
+        )
+    if documents.hexdigest() != record.dataset.documents_sha256:
+        raise _changed(file, "documents are not those", "documents_sha256")
+    if record.prompts_sha256 and prompts.hexdigest() != record.prompts_sha256:
+        raise _changed(file, "prompts are not those", "prompts_sha256")
+    if len({sample.doc_id for sample in read.samples}) != len(read.samples):
+        raise StoreError("A doc_id is there twice.", where=str(file), fix=_RUN_AGAIN)
+    return read
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    try:
+        with file.open("rb") as stream:
+            yield from stream
+    except OSError as error:
+        raise StoreError(
+            f"The samples cannot be read: {error.strerror}.", where=str(file), fix=_RUN_AGAIN
+        ) from None
+
+
+def _parse_sample(line: bytes, where: str) -> Sample:
+    if not line.endswith(b"\n"):
+        raise StoreError("The file ends in the middle of a line: it was cut.", where=where, fix=_RUN_AGAIN)
+    try:
+        return _SAMPLE.validate_python(parse_json(line, where))
+    except ValidationError as error:
+        raise StoreError(_first_finding(error), where=where, fix=_RUN_AGAIN) from None
+
+
+def _changed(file: Path, what: str, key: str) -> StoreError:
+    return StoreError(f"The samples' {what} of run.json: {key} differs.", where=str(file), fix=_RUN_AGAIN)
