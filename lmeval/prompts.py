@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from lmeval.clusters import cluster_id, passage_clusters
 from lmeval.errors import DataError, RequestError, UsageError
 from lmeval.records import Document, Prompt
 from lmeval.specs import ClassificationTask, ClozeTask, MinimalPairsTask, PerplexityTask, TaskSpec
@@ -35,6 +36,7 @@ TEMPLATE_KEYS = (
     "original",
     "good",
     "bad",
+    "cluster",
 )
 
 
@@ -305,7 +307,16 @@ def build_prompts(
     templates = TaskTemplates(spec)
     choose = _Shots(templates, documents if shots is None else shots, num_fewshot, seed)
     num_documents = len(documents) if limit is None else min(limit, len(documents))
-    return [_build(templates, documents[i], choose, chat) for i in range(num_documents)]
+    prompts = [_build(templates, documents[i], choose, chat) for i in range(num_documents)]
+    clusters = _clusters(templates, [prompt.document for prompt in prompts])
+    return [replace(prompt, cluster=cluster) for prompt, cluster in zip(prompts, clusters, strict=True)]
+
+
+def _clusters(templates: TaskTemplates, documents: Sequence[Document]) -> list[str | None]:
+    """What the task says that documents share, else the passages that are found in them."""
+    if "cluster" in templates:
+        return [cluster_id(templates.text("cluster", document)) for document in documents]
+    return passage_clusters(documents)
 
 
 def _build(templates: TaskTemplates, document: Document, choose: _Shots, chat: Chat | None) -> Prompt:

@@ -99,6 +99,7 @@ def make_sample(spec: TaskSpec, prompt: Prompt, outputs: Sequence[Output]) -> Sa
         "choices": prompt.choices,
         "references": prompt.references,
         "label": prompt.label,
+        "cluster": prompt.cluster,
         "truncated": any(output.truncated for output in outputs),
     }
     if spec.type in GENERATION_TYPES:

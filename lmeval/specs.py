@@ -163,6 +163,10 @@ class _Common(_Frozen):
         default=None, description="Template of a system message; used with --chat only"
     )
     language: str | None = Field(default=None, description="ISO code; none means English rules")
+    cluster: str | None = Field(
+        default=None,
+        description="Template of what several documents share, a passage or a page; default: found by itself",
+    )
     metrics: tuple[str, ...]
     file: Path = Field(default=Path("task.yaml"), exclude=True)  # set by the loader, not a key
 
@@ -170,7 +174,7 @@ class _Common(_Frozen):
     def sha256(self) -> str:
         """Hash of everything in the task that decides a score."""
         return canonical_sha256(
-            self.model_dump(mode="json", exclude={"description", "tags", "file"}, exclude_none=True)
+            self.model_dump(mode="json", exclude={"description", "tags", "cluster", "file"}, exclude_none=True)
         )
 
     @property

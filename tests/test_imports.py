@@ -21,7 +21,7 @@ LAYERS = (
     "errors records",
     "engine.tokenization engine.plan stats paired betting demo yamltree rows templates",
     "metrics engine store",
-    "specs runs",
+    "specs runs clusters",
     "task",
     "documents prompts",
     "requests",
