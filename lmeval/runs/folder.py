@@ -151,7 +151,7 @@ class FolderSource:
         """Statistics per document, computed again and held to the recorded value."""
         samples = self._read.samples
         try:
-            table = statistics(metric, samples, MetricOptions(**self.record.metric_options))
+            table = statistics(metric, samples, self._options())
         except LmevalError as error:
             raise StoreError(error.what, where=self._where(error.where), fix=_RUN_AGAIN) from error
         except (AssertionError, TypeError, ValueError, IndexError, KeyError) as error:
@@ -163,6 +163,10 @@ class FolderSource:
         self._check_value(metric, table)
         self._check_scores(metric, table)
         return table
+
+    def _options(self) -> MetricOptions:
+        # the first runs did not record the options: of those tasks every other option is at its default
+        return MetricOptions(**{"task_type": self.record.type, **self.record.metric_options})
 
     def samples(self, positions: Sequence[int]) -> list[Sample]:
         """The documents at these positions, read again with their prompts."""
