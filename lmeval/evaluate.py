@@ -9,15 +9,16 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import lmeval
 from lmeval.documents import Documents, load_documents, load_shots
 from lmeval.engine.base import Engine, Usage
 from lmeval.errors import LmevalError, NumericError, RequestError
-from lmeval.metrics import PSEUDO, MetricOptions, compute
+from lmeval.metrics import PSEUDO, MetricOptions, measure
 from lmeval.prompts import Chat, build_prompts
 from lmeval.records import (
+    NOT_EXTRACTED,
     DatasetRecord,
     EfficiencyRecord,
     GenerationRequest,
@@ -32,8 +33,23 @@ from lmeval.records import (
     canonical_sha256,
     read_by_model,
 )
-from lmeval.requests import Output, Request, make_requests, make_sample
-from lmeval.specs import GenerationTask, TaskSpec
+from lmeval.requests import (
+    EXTRACTED,
+    WRITTEN,
+    Output,
+    Request,
+    decoding_settings,
+    is_sampled,
+    make_requests,
+    make_sample,
+)
+from lmeval.specs import (
+    STRATEGY_OF_OPTION,
+    GenerationTask,
+    SummarizationTask,
+    TaskSpec,
+    TranslationTask,
+)
 from lmeval.store import OutputStore
 
 R = TypeVar("R", ScoreRequest, GenerationRequest)
@@ -81,6 +97,7 @@ class PreparedTask:
     limit: int | None
     dataset: DatasetRecord
     prompts: list[Prompt]
+    seed: int = 0  # of the texts that are sampled
 
 
 def prepare(spec: TaskSpec, settings: Settings, chat: Chat | None = None) -> PreparedTask:
@@ -98,7 +115,8 @@ def prepare(spec: TaskSpec, settings: Settings, chat: Chat | None = None) -> Pre
     prompts = build_prompts(
         spec, documents, shots, num_fewshot=num_fewshot, seed=settings.seed, limit=settings.limit, chat=chat
     )
-    return PreparedTask(spec, num_fewshot, settings.limit, _dataset_record(spec, documents, prompts), prompts)
+    dataset = _dataset_record(spec, documents, prompts)
+    return PreparedTask(spec, num_fewshot, settings.limit, dataset, prompts, settings.seed)
 
 
 def _dataset_record(spec: TaskSpec, documents: Documents, prompts: Sequence[Prompt]) -> DatasetRecord:
@@ -115,7 +133,11 @@ def _dataset_record(spec: TaskSpec, documents: Documents, prompts: Sequence[Prom
 
 def run_fingerprint(engine: Engine, tasks: Sequence[PreparedTask]) -> str:
     """Hash of everything that decides a run's scores: two runs of one fingerprint are the same run."""
-    parts = [(t.spec.sha256, t.num_fewshot, [asdict(prompt) for prompt in t.prompts]) for t in tasks]
+    parts: list[list[object]] = []
+    for task in tasks:
+        parts.append([task.spec.sha256, task.num_fewshot, [asdict(prompt) for prompt in task.prompts]])
+        if is_sampled(task.spec):
+            parts[-1].append(task.seed)
     return canonical_sha256([engine_identity(engine), parts])
 
 
@@ -151,7 +173,7 @@ def evaluate(
     requests: list[Request] = []
     owner: list[int] = []
     for number, prompt in enumerate(prepared.prompts):
-        own = make_requests(spec, prompt, engine.model.type)
+        own = make_requests(spec, prompt, engine.model.type, prepared.seed)
         requests += own
         owner += [number] * len(own)
     try:
@@ -178,8 +200,18 @@ def evaluate(
         tags=spec.tags,
         metric_options=asdict(metric_options(spec)),
         prompts_sha256=canonical_sha256([read_by_model(prompt) for prompt in prepared.prompts]),
+        decoding=_decoding_record(spec),
     )
     return record, samples
+
+
+def _decoding_record(spec: TaskSpec) -> dict[str, Any] | None:
+    """How the task's texts were written: the strategy with its own options, and what ends a text."""
+    if not isinstance(spec, WRITTEN):
+        return None
+    strategy, settings = spec.decoding.strategy, asdict(decoding_settings(spec))
+    own = {key: settings[key] for key, owner in STRATEGY_OF_OPTION.items() if owner == strategy}
+    return {"strategy": strategy, **own, "stop": spec.stop, "max_new_tokens": spec.max_new_tokens}
 
 
 def _ask(
@@ -254,8 +286,14 @@ def _named(
 
 def metric_options(spec: TaskSpec) -> MetricOptions:
     """What a task says about how its metrics are computed."""
-    ignore = spec.ignore if isinstance(spec, GenerationTask) else ()
-    return MetricOptions(task_type=spec.type, language=spec.language, ignore=ignore)
+    options = MetricOptions(task_type=spec.type, language=spec.language)
+    if isinstance(spec, GenerationTask):
+        return replace(options, ignore=spec.ignore, extract_fallback=spec.extract_fallback)
+    if isinstance(spec, TranslationTask):
+        return replace(options, bleu_tokenize=spec.bleu_tokenize)
+    if isinstance(spec, SummarizationTask):
+        return replace(options, rouge_stemmer=bool(spec.rouge_stemmer))
+    return options
 
 
 def _score(
@@ -265,15 +303,22 @@ def _score(
     options = metric_options(spec)
     metrics: dict[str, MetricValue] = {}
     scores: list[dict[str, float]] = [{} for _ in samples]
+    by_text: list[dict[str, tuple[float, ...]]] = [{} for _ in samples]
     for asked in spec.metrics:
         name = PSEUDO.get(asked, asked) if pseudo else asked
         try:
-            metrics[name], own = compute(name, samples, options, seed)
+            measured = measure(name, samples, options, seed)
         except LmevalError as error:
             raise _in_task(error, spec) from error
-        for document_scores, value in zip(scores, own or (), strict=False):
-            document_scores[name] = value
-    return metrics, [replace(sample, scores=own) for sample, own in zip(samples, scores, strict=True)]
+        metrics[name] = measured.value
+        for own, value in zip(scores, measured.scores or (), strict=False):
+            own[name] = value
+        for own_by_text, values in zip(by_text, measured.repetition_scores or (), strict=False):
+            own_by_text[name] = values
+    pairs = zip(samples, scores, by_text, strict=True)
+    return metrics, [
+        replace(sample, scores=own, repetition_scores=many or None) for sample, own, many in pairs
+    ]
 
 
 def _in_task(error: LmevalError, spec: TaskSpec) -> LmevalError:
@@ -282,9 +327,18 @@ def _in_task(error: LmevalError, spec: TaskSpec) -> LmevalError:
 
 
 def _counts(spec: TaskSpec, samples: Sequence[Sample], reused: int) -> dict[str, int]:
+    """Documents that were truncated; of texts written, those cut at the limit and those without an answer."""
     counts = {"truncated": sum(sample.truncated for sample in samples), "errors": 0, "reused": reused}
+    if not isinstance(spec, WRITTEN):
+        return counts
+    reasons = [reason for s in samples for reason in s.stop_reasons or (s.stop_reason,)]
+    counts["cut_at_limit"] = reasons.count("length")
     if isinstance(spec, GenerationTask) and spec.extract is not None:
-        counts["not_extracted"] = sum(sample.prediction == "" for sample in samples)
+        ways = [
+            way for s in samples for way in (s.extracted_by if s.predictions else (s.extracted_by,)) or ()
+        ]
+        counts["not_extracted"] = sum(way != EXTRACTED for way in ways)
+        counts["fallback_used"] = sum(way not in (EXTRACTED, NOT_EXTRACTED) for way in ways)
     return counts
 
 

@@ -67,6 +67,8 @@ class ScoreRequest:
     suffix: str = ""  # right context: read by masked models only
     whole_text: bool = False
     stride: int | None = None  # tokens a rolling window advances by; None: the window's length
+    source_language: str | None = None  # for encoder-decoders with language tokens, see engine/targets.py
+    target_language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,8 @@ class GenerationRequest:
     max_new_tokens: int
     decoding: DecodingSettings = GREEDY
     seed: int = 0  # sample: of this request's own draws, so that they do not depend on what runs beside it
+    source_language: str | None = None  # as for a ScoreRequest
+    target_language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lmeval.errors import ModelError, TaskError
-from lmeval.records import GenerationOutput, GenerationRequest, Prompt, Sample, ScoreOutput, ScoreRequest
-from lmeval.specs import GenerationTask, PerplexityTask, TaskSpec
+from lmeval.records import (
+    GREEDY,
+    NOT_EXTRACTED,
+    DecodingSettings,
+    GenerationOutput,
+    GenerationRequest,
+    Prompt,
+    Sample,
+    ScoreOutput,
+    ScoreRequest,
+)
+from lmeval.specs import (
+    GenerationTask,
+    PerplexityTask,
+    QaTask,
+    SummarizationTask,
+    TaskSpec,
+    TranslationTask,
+)
 
 Request = ScoreRequest | GenerationRequest
 Output = ScoreOutput | GenerationOutput
 
 EXTRACT_SECONDS = 5
-GENERATION_TYPES = ("qa", "translation", "summarization", "generation")
+EXTRACTED = "extract"  # Sample.extracted_by where the task's pattern matched
+NUMBER = r"-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+"
+WRITTEN = (QaTask, TranslationTask, SummarizationTask, GenerationTask)
+GENERATION_TYPES = tuple(cls.type_name() for cls in WRITTEN)
 
 # model type -> task types it can do
 TASK_TYPES_OF_MODEL: dict[str, tuple[str, ...]] = {
@@ -38,9 +60,33 @@ def check_can_do(model_type: str, spec: TaskSpec) -> None:
         )
 
 
-def make_requests(spec: TaskSpec, prompt: Prompt, model_type: str) -> list[Request]:
-    """What to ask for one document; see REQUESTS."""
-    return REQUESTS[spec.type](spec, prompt, model_type)
+def make_requests(spec: TaskSpec, prompt: Prompt, model_type: str, seed: int = 0) -> list[Request]:
+    """What to ask for one document; see REQUESTS. `seed` is the run's, for tasks that sample."""
+    requests = REQUESTS[spec.type](spec, prompt, model_type)
+    if not is_sampled(spec):
+        return requests
+    (request,) = requests
+    assert isinstance(request, GenerationRequest)
+    return [
+        replace(request, seed=sampling_seed(seed, spec.name, prompt.document.sha256, repetition))
+        for repetition in range(request.decoding.repetitions)
+    ]
+
+
+def is_sampled(spec: TaskSpec) -> bool:
+    """Whether the task's texts are drawn at random, so that the run's seed decides them."""
+    return decoding_settings(spec).strategy == "sample"
+
+
+def decoding_settings(spec: TaskSpec) -> DecodingSettings:
+    """How the task has its texts written; greedy for those that write none."""
+    return spec.decoding.settings if isinstance(spec, WRITTEN) else GREEDY
+
+
+def sampling_seed(seed: int, task: str, document_sha256: str, repetition: int) -> int:
+    """The seed of one text's own draws, 63 bits: no batch, order or limit has a part in it."""
+    key = f"{seed}\0{task}\0{document_sha256}\0{repetition}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8]) >> 1
 
 
 def _text(spec: Any, prompt: Prompt, model_type: str) -> list[Request]:
@@ -74,7 +120,7 @@ def _cloze(spec: Any, prompt: Prompt, model_type: str) -> list[Request]:
 
 
 def _generation(spec: Any, prompt: Prompt, model_type: str) -> list[Request]:
-    return [GenerationRequest(prompt.context, tuple(spec.stop), spec.max_new_tokens)]
+    return [GenerationRequest(prompt.context, tuple(spec.stop), spec.max_new_tokens, spec.decoding.settings)]
 
 
 REQUESTS: dict[str, Callable[[Any, Prompt, str], list[Request]]] = {
@@ -103,7 +149,7 @@ def make_sample(spec: TaskSpec, prompt: Prompt, outputs: Sequence[Output]) -> Sa
         "truncated": any(output.truncated for output in outputs),
     }
     if spec.type in GENERATION_TYPES:
-        return Sample(**common, **_written(spec, outputs[0]))
+        return Sample(**common, **_written(spec, [o for o in outputs if isinstance(o, GenerationOutput)]))
     scores = [output for output in outputs if isinstance(output, ScoreOutput)]
     if prompt.choices is not None:
         values = tuple(output.loglikelihood for output in scores)
@@ -128,20 +174,58 @@ def make_sample(spec: TaskSpec, prompt: Prompt, outputs: Sequence[Output]) -> Sa
     )
 
 
-def _written(spec: TaskSpec, output: Output) -> dict[str, Any]:
-    assert isinstance(output, GenerationOutput)
-    fields: dict[str, Any] = {
-        "prediction": output.text,
-        "stop_reason": output.stop_reason,
-        "num_tokens": output.num_tokens,
-    }
+def _written(spec: TaskSpec, outputs: Sequence[GenerationOutput]) -> dict[str, Any]:
+    """The fields of what was written: of the first text, and where there are several of each."""
+    raw = tuple(output.text for output in outputs)
+    stop_reasons = tuple(output.stop_reason for output in outputs)
+    num_tokens = tuple(output.num_tokens for output in outputs)
+    fields: dict[str, Any] = {}
+    texts = raw
     if isinstance(spec, GenerationTask) and spec.extract is not None:
-        fields |= {"prediction": extract_answer(spec.extract, output.text), "raw_prediction": output.text}
+        found = [find_answer(spec.extract, spec.extract_fallback, text) for text in raw]
+        texts, ways = tuple(text for text, _ in found), tuple(way for _, way in found)
+        fields = {"raw_prediction": raw[0], "extracted_by": ways[0]}
+        if len(outputs) > 1:
+            fields |= {"raw_predictions": raw, "extracted_by": ways}
+    fields |= {"prediction": texts[0], "stop_reason": stop_reasons[0], "num_tokens": num_tokens[0]}
+    if len(outputs) > 1:
+        fields |= {"predictions": texts, "stop_reasons": stop_reasons, "num_tokens": num_tokens}
     return fields
 
 
-def extract_answer(pattern: str, text: str) -> str:
-    """The first group that took part in the first match (or the whole match); "" where nothing matches.
+# ---- answers in what was written ----
+
+
+def find_answer(pattern: str, fallback: str | None, text: str) -> tuple[str, str]:
+    """The answer, and what found it: "extract", the fallback's name, or "none" with an empty answer.
+
+    Raises:
+        TaskError: The pattern takes too long.
+    """
+    answer = extract_answer(pattern, text)
+    if answer is not None:
+        return answer, EXTRACTED
+    answer = None if fallback is None else FALLBACKS[fallback](text)
+    return ("", NOT_EXTRACTED) if answer is None or fallback is None else (answer, fallback)
+
+
+def last_number(text: str) -> str | None:
+    """The last number of a text, thousands' commas and decimals included; None where there is none."""
+    import regex
+
+    found = regex.findall(NUMBER, text)
+    return str(found[-1]).rstrip(",") if found else None
+
+
+FALLBACKS: dict[str, Callable[[str], str | None]] = {
+    NOT_EXTRACTED: lambda text: None,
+    "last_number": last_number,
+    "whole": lambda text: text,
+}
+
+
+def extract_answer(pattern: str, text: str) -> str | None:
+    """The first group that took part in the first match (or the whole match); None where nothing matches.
 
     Raises:
         TaskError: The pattern takes too long, as nested repetitions do.
@@ -157,5 +241,5 @@ def extract_answer(pattern: str, text: str) -> str:
             fix="write it without nested repetitions such as (a+)+",
         ) from None
     if found is None:
-        return ""
+        return None
     return str(next((group for group in found.groups() if group is not None), found[0]))

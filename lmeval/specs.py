@@ -23,11 +23,26 @@ from pydantic import (
 )
 
 from lmeval.errors import did_you_mean
-from lmeval.records import canonical_sha256
+from lmeval.records import DecodingSettings, canonical_sha256
 
 LOCAL_SUFFIXES = (".jsonl", ".json", ".csv", ".parquet", ".txt")
 
 Int = Annotated[int, Strict()]
+Float = Annotated[float, Strict()]
+
+DEFAULT_NUM_BEAMS = 4
+STRATEGY_OF_OPTION = {
+    "num_beams": "beam",
+    "length_penalty": "beam",
+    "temperature": "sample",
+    "top_k": "sample",
+    "top_p": "sample",
+    "repetitions": "sample",
+}
+# sacrebleu's tokenizers of BLEU
+BLEU_TOKENIZERS = (
+    "13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "spm", "none",
+)  # fmt: skip
 
 
 def _text_or_list(value: Any) -> str:
@@ -118,27 +133,55 @@ class DatasetSpec(_Frozen):
 
 
 class Decoding(_Frozen):
-    """How text is generated."""
+    """How text is generated; an option that does not belong to the strategy is refused."""
 
     strategy: Literal["greedy", "beam", "sample"] = "greedy"
-    num_beams: Int | None = Field(default=None, ge=2)
-    temperature: float | None = Field(default=None, gt=0)
-    top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: Int | None = Field(default=None, ge=1)
+    num_beams: Int | None = Field(default=None, description="beam: hypotheses kept; default 4")
+    length_penalty: Float | None = Field(
+        default=None, allow_inf_nan=False, description="beam: rank by log-probability / length ** this"
+    )
+    temperature: Float | None = Field(
+        default=None, allow_inf_nan=False, description="sample: logits are divided by it; default 1"
+    )
+    top_k: Int | None = Field(default=None, ge=1, description="sample: from the k likeliest tokens")
+    top_p: Float | None = Field(
+        default=None, gt=0, le=1, description="sample: from the fewest tokens that hold this probability"
+    )
+    repetitions: Int | None = Field(
+        default=None, ge=1, description="sample: texts a document, scores are their mean; default 1"
+    )
 
-    @field_validator("strategy")
+    @field_validator(*STRATEGY_OF_OPTION, mode="before")
     @classmethod
-    def _check_supported(cls, strategy: str) -> str:
-        if strategy != "greedy":
-            raise ValueError(f'found "{strategy}", which is not supported yet; allowed is "greedy"')
-        return strategy
+    def _check_belongs(cls, value: Any, info: ValidationInfo) -> Any:
+        strategy, owner = info.data.get("strategy"), STRATEGY_OF_OPTION[str(info.field_name)]
+        if value is not None and strategy not in (None, owner):
+            raise ValueError(
+                f"{strategy} decoding takes no {info.field_name}; remove it, or set strategy: {owner}"
+            )
+        return value
 
-    @model_validator(mode="after")
-    def _check_options(self) -> Decoding:
-        extra = sorted(self.model_fields_set - {"strategy"})
-        if extra:
-            raise ValueError(f"{', '.join(extra)} has no effect on greedy decoding; remove it")
-        return self
+    @field_validator("num_beams")
+    @classmethod
+    def _check_num_beams(cls, num_beams: int | None) -> int | None:
+        if num_beams is not None and num_beams < 2:
+            raise ValueError(f"found {num_beams}; at least 2 are needed: one beam is strategy: greedy")
+        return num_beams
+
+    @field_validator("temperature")
+    @classmethod
+    def _check_temperature(cls, temperature: float | None) -> float | None:
+        if temperature is not None and temperature <= 0:
+            raise ValueError(
+                f"found {temperature:g}; more than 0 is needed: no temperature is strategy: greedy"
+            )
+        return temperature
+
+    @property
+    def settings(self) -> DecodingSettings:
+        """The same for a request, with the defaults of the strategy."""
+        defaults = {"num_beams": DEFAULT_NUM_BEAMS} if self.strategy == "beam" else {}
+        return DecodingSettings(**(defaults | self.model_dump(exclude_none=True)))
 
 
 class _Common(_Frozen):
@@ -209,13 +252,15 @@ class _Common(_Frozen):
     @field_validator("metrics")
     @classmethod
     def _check_metrics(cls, metrics: tuple[str, ...]) -> tuple[str, ...]:
-        from lmeval.metrics import METRICS_OF_TYPE  # imported late: `task` must stay importable without it
+        from lmeval.metrics import metric_names, takes_k  # late: `task` must stay importable without it
 
-        allowed = METRICS_OF_TYPE[cls.type_name()]
+        allowed = metric_names(cls.type_name())
         if not metrics:
             raise ValueError(f"found an empty list; allowed are {', '.join(allowed)}")
         for metric in metrics:
-            if metric not in allowed and not re.fullmatch(r"evaluate:\S+", metric):
+            family = takes_k(metric)
+            known = metric in allowed if family is None else f"{family}@K" in allowed
+            if not known and not re.fullmatch(r"evaluate:\S+", metric):
                 raise ValueError(
                     f"unknown metric {shown(metric)} for type {cls.type_name()}."
                     f"{did_you_mean(metric, allowed)} "
@@ -250,7 +295,20 @@ class _Generation(_Common):
     )
     stop: tuple[str, ...] = ("\n",)
     max_new_tokens: Int = Field(ge=1)
-    decoding: Decoding = Decoding()
+    decoding: Decoding = Field(default=Decoding(), validate_default=True)  # its validator reads `metrics`
+
+    @field_validator("decoding")
+    @classmethod
+    def _check_repetitions(cls, decoding: Decoding, info: ValidationInfo) -> Decoding:
+        from lmeval.metrics import texts_needed
+
+        for metric in info.data.get("metrics", ()):
+            if texts_needed(metric) > decoding.settings.repetitions:
+                raise ValueError(
+                    f"the metric {metric} needs {texts_needed(metric)} texts a document and would have "
+                    f"{decoding.settings.repetitions}; set strategy: sample and repetitions"
+                )
+        return decoding
 
     @field_validator("stop")
     @classmethod
@@ -337,7 +395,18 @@ class TranslationTask(_Generation):
 
     type: Literal["translation"]
     max_new_tokens: Int = Field(default=128, ge=1)
+    bleu_tokenize: str | None = Field(
+        default=None, description="A tokenizer of sacrebleu for BLEU; default: by `language`"
+    )
     metrics: tuple[str, ...] = ("bleu", "chrf")
+
+    @field_validator("bleu_tokenize")
+    @classmethod
+    def _check_tokenizer(cls, name: str | None) -> str | None:
+        if name is not None and name not in BLEU_TOKENIZERS:
+            hint = did_you_mean(name, BLEU_TOKENIZERS)
+            raise ValueError(f"found {shown(name)}.{hint} Allowed are {', '.join(BLEU_TOKENIZERS)}")
+        return name
 
 
 class SummarizationTask(_Generation):
@@ -345,7 +414,20 @@ class SummarizationTask(_Generation):
 
     type: Literal["summarization"]
     max_new_tokens: Int = Field(default=128, ge=1)
+    rouge_stemmer: Annotated[bool, Strict()] | None = Field(
+        default=None, description="Porter's stemmer before words are compared; English only"
+    )
     metrics: tuple[str, ...] = ("rouge1", "rouge2", "rougeL")
+
+    @field_validator("rouge_stemmer")
+    @classmethod
+    def _check_stemmer(cls, stemmer: bool | None, info: ValidationInfo) -> bool | None:
+        from lmeval.metrics.language import ENGLISH, primary
+
+        language = info.data.get("language")
+        if stemmer and primary(language) != ENGLISH:
+            raise ValueError(f"the stemmer is for English, and the task's language is {shown(language)}")
+        return stemmer
 
 
 class MinimalPairsTask(_Common):
@@ -366,6 +448,9 @@ class GenerationTask(_Generation):
     extract: str | None = Field(
         default=None, description="Regex; its first group (or the whole match) is the answer"
     )
+    extract_fallback: Literal["none", "last_number", "whole"] | None = Field(
+        default=None, description="The answer where `extract` matches nothing; default none: counted, wrong"
+    )
     ignore: tuple[str, ...] = Field(
         (), description="Texts deleted from answer and references before comparing"
     )
@@ -382,6 +467,13 @@ class GenerationTask(_Generation):
             except regex.error as error:
                 raise ValueError(f"found {shown(extract)}, which is no valid regex: {error}") from None
         return extract
+
+    @field_validator("extract_fallback")
+    @classmethod
+    def _check_fallback(cls, fallback: str | None, info: ValidationInfo) -> str | None:
+        if fallback is not None and "extract" in info.data and info.data["extract"] is None:
+            raise ValueError("there is no `extract` to fall back from; give one")
+        return fallback
 
 
 TaskSpec = (

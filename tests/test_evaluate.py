@@ -127,7 +127,14 @@ def test_counts(tmp_path: Path) -> None:
     record, samples = evaluate(
         prepared(tmp_path, "generation"), TableEngine(texts=lambda request: next(texts))
     )
-    assert record.counts == {"truncated": 0, "errors": 0, "reused": 0, "not_extracted": 1}
+    assert record.counts == {
+        "truncated": 0,
+        "errors": 0,
+        "reused": 0,
+        "cut_at_limit": 0,
+        "not_extracted": 1,
+        "fallback_used": 0,
+    }
     assert [(s.prediction, s.raw_prediction) for s in samples] == [("1234", " = 1234"), ("", " no number")]
     assert record.metrics["exact_match"].value == 0.5  # "1,234" without the comma
 
@@ -244,7 +251,7 @@ def test_what_a_metric_cannot_take_is_named(
         raise error("no such thing", where="doc_id 0")
 
     task = prepared(tmp_path, "perplexity", rows)
-    monkeypatch.setattr("lmeval.evaluate.compute", refuse)
+    monkeypatch.setattr("lmeval.evaluate.measure", refuse)
     with pytest.raises(error, match="no such thing") as raised:
         evaluate(task, knowing())
     assert raised.value.where == "task my_perplexity, doc_id 0"

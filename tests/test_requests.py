@@ -195,10 +195,11 @@ def test_one_truncated_request_marks_its_document(tmp_path: Path) -> None:
         (r"\d+ apples", "12 apples", "12 apples"),  # no group: the whole match
         (r"#### (\d+)|is (\d+)", "it is 7", "7"),  # the first group took no part
         (r"(x)?\d+", "12", "12"),
-        (r"(\d+)", "none", ""),
+        (r"(\d+)", "none", None),
+        (r"it is (.*)", "it is ", ""),
     ],
 )
-def test_extract(pattern: str, text: str, answer: str) -> None:
+def test_extract(pattern: str, text: str, answer: str | None) -> None:
     assert extract_answer(pattern, text) == answer
 
 

@@ -182,14 +182,13 @@ ERRORS = {
     "blank stop": (QA + 'stop: ["x", ""]\n', 6, "stop", ["empty text"]),
     "no references": (QA.replace('"{{ answers }}"', "[]"), 5, "references", ["at least one"]),
     "no new tokens": (QA + "max_new_tokens: 0\n", 6, "max_new_tokens", ["found 0"]),
-    "beam search": (
-        QA + "decoding: {strategy: beam, num_beams: 4}\n",
-        6,
-        "decoding.strategy",
-        ['found "beam"', "not supported yet", '"greedy"'],
-    ),
     "unknown strategy": (QA + "decoding: {strategy: gredy}\n", 6, "decoding.strategy", ["'greedy'"]),
-    "useless option": (QA + "decoding:\n  temperature: 0.5\n", 6, "decoding", ["temperature has no effect"]),
+    "option of another strategy": (
+        QA + "decoding:\n  temperature: 0.5\n",
+        7,
+        "decoding.temperature",
+        ["greedy decoding takes no temperature", "strategy: sample"],
+    ),
     "decoding is text": (QA + "decoding: greedy\n", 6, "decoding", ["allowed is a mapping"]),
     "bad regex": (
         QA.replace("type: qa", "type: generation") + 'extract: "([0-9"\n',

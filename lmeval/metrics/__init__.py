@@ -6,14 +6,20 @@ To add one, write a `Metric` in its family's file and put it in that file's dict
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from lmeval.errors import DataError, NumericError, UsageError, did_you_mean
-from lmeval.metrics.base import Metric, MetricOptions, Samples, estimate
+from lmeval.metrics.base import Metric, MetricOptions, Samples, estimate, one_text
 from lmeval.metrics.classification import CLASSIFICATION_METRICS, MINIMAL_PAIRS_METRICS
 from lmeval.metrics.likelihood import LIKELIHOOD_METRICS, PSEUDO, PSEUDO_METRICS
 from lmeval.metrics.plugin import PREFIX as PLUGIN_PREFIX
 from lmeval.metrics.plugin import compute_plugin
 from lmeval.metrics.qa import QA_METRICS
+from lmeval.metrics.repeated import METRICS_OF_K, REPEATED_METRICS
 from lmeval.metrics.summarization import SUMMARIZATION_METRICS
 from lmeval.metrics.translation import TRANSLATION_METRICS
 from lmeval.records import MetricValue
@@ -24,11 +30,16 @@ __all__ = [
     "METRICS_OF_TYPE",
     "PLUGIN_PREFIX",
     "PSEUDO",
+    "Measured",
     "Metric",
     "MetricOptions",
     "compute",
     "find_metric",
+    "measure",
+    "metric_names",
     "statistics",
+    "takes_k",
+    "texts_needed",
 ]
 
 METRICS: dict[str, Metric] = {
@@ -37,6 +48,7 @@ METRICS: dict[str, Metric] = {
     **LIKELIHOOD_METRICS,
     **PSEUDO_METRICS,
     **QA_METRICS,
+    **REPEATED_METRICS,
     **TRANSLATION_METRICS,
     **SUMMARIZATION_METRICS,
 }
@@ -45,13 +57,32 @@ METRICS: dict[str, Metric] = {
 METRICS_OF_TYPE: dict[str, tuple[str, ...]] = {
     "perplexity": ("word_ppl", "token_ppl", "byte_ppl", "bits_per_byte"),
     "cloze": ("acc", "ppl"),
-    "qa": tuple(QA_METRICS),
+    "qa": (*QA_METRICS, *REPEATED_METRICS),
     "classification": tuple(CLASSIFICATION_METRICS),
     "translation": tuple(TRANSLATION_METRICS),
     "summarization": tuple(SUMMARIZATION_METRICS),
     "minimal_pairs": tuple(MINIMAL_PAIRS_METRICS),
-    "generation": ("exact_match",),
+    "generation": ("exact_match", *REPEATED_METRICS),
 }
+
+
+def takes_k(name: str) -> str | None:
+    """ "pass" of "pass@5": what stands before a number of texts; None where nothing does."""
+    found = re.fullmatch(r"([a-z]+)@[1-9][0-9]{0,5}", name)
+    return found[1] if found and found[1] in METRICS_OF_K else None
+
+
+def texts_needed(name: str) -> int:
+    """How many texts a document the metric takes at the least."""
+    if takes_k(name) is not None:
+        return int(name.partition("@")[2])
+    return 2 if name in REPEATED_METRICS else 1
+
+
+def metric_names(task_type: str) -> tuple[str, ...]:
+    """The metrics a task of this type may name; K stands for a number."""
+    answers = "majority" in METRICS_OF_TYPE[task_type]
+    return (*METRICS_OF_TYPE[task_type], *(f"{family}@K" for family in METRICS_OF_K if answers))
 
 
 def find_metric(name: str) -> Metric:
@@ -60,37 +91,52 @@ def find_metric(name: str) -> Metric:
     Raises:
         UsageError: There is none.
     """
+    family = takes_k(name)
+    if family is not None:
+        return METRICS_OF_K[family](int(name.partition("@")[2]))
     if name not in METRICS:
-        raise UsageError(
-            f'There is no metric "{name}".{did_you_mean(name, METRICS)}', fix=f"one of: {', '.join(METRICS)}"
-        )
+        known = ", ".join((*METRICS, *(f"{family}@K" for family in METRICS_OF_K)))
+        raise UsageError(f'There is no metric "{name}".{did_you_mean(name, METRICS)}', fix=f"one of: {known}")
     return METRICS[name]
 
 
 def statistics(name: str, samples: Samples, options: MetricOptions) -> FloatArray:
     """Per-document statistics, shape (n, K): what `find_metric(name).aggregate` takes the sums of.
 
-    For the intervals mean, proportion, ratio and log_ratio the columns are (numerator, weight).
+    For the intervals mean, proportion, ratio and log_ratio the columns are (numerator, weight). Of repeated
+    sampling they hold every text: the mean of a document's scores, or the sum of its counts.
 
     Raises:
         UsageError: No such metric; those of `evaluate:` have no statistics.
         NumericError: A likelihood is NaN or infinite.
         DataError: There are no samples, or one has no references.
     """
-    if not samples:
-        raise DataError(
-            f'The metric "{name}" has no documents to average over.', fix="see the task's split and --limit"
-        )
-    return find_metric(name).statistics(samples, options)
+    _require_samples(name, samples)
+    return _over_texts(find_metric(name), _tables(name, samples, options))
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A metric of a task's samples."""
+
+    value: MetricValue
+    scores: list[float] | None  # each document's own, where it has one
+    repetition_scores: list[tuple[float, ...]] | None  # each document's, one per text
 
 
 def compute(
     name: str, samples: Samples, options: MetricOptions, seed: int
 ) -> tuple[MetricValue, list[float] | None]:
-    """A metric of a task's samples, and each document's own score where it has one.
+    """As `measure`: the value, and each document's own score where it has one."""
+    measured = measure(name, samples, options, seed)
+    return measured.value, measured.scores
+
+
+def measure(name: str, samples: Samples, options: MetricOptions, seed: int) -> Measured:
+    """A metric of a task's samples.
 
     Args:
-        name: A key of METRICS, or `evaluate:NAME_OR_PATH`.
+        name: A key of METRICS, pass@K or maj@K, or `evaluate:NAME_OR_PATH`.
         samples: One per document.
         options: What the task says about its metrics.
         seed: Of the bootstrap, where there is one.
@@ -100,11 +146,12 @@ def compute(
         NumericError: NaN or infinity, with the document's id.
         DataError: There are no samples, or one has no references.
     """
-    if name.startswith(PLUGIN_PREFIX) and samples:
-        return compute_plugin(name, samples, seed), None
-    table = statistics(name, samples, options)
+    _require_samples(name, samples)
+    if name.startswith(PLUGIN_PREFIX):
+        return Measured(compute_plugin(name, samples, seed), None, None)
     metric = find_metric(name)
-    found = estimate(metric, table, seed)
+    tables = _tables(name, samples, options)
+    found = estimate(metric, _over_texts(metric, tables), seed)
     if not math.isfinite(found.value):
         raise NumericError(f'The metric "{name}" is {found.value}.', where=f"over {len(samples)} documents")
     value = MetricValue(
@@ -116,7 +163,61 @@ def compute(
         unit=metric.unit,
         higher_is_better=metric.higher_is_better,
         random_baseline=metric.random_baseline(samples),
-        signature=metric.signature(samples, options),
+        signature=metric.signature(samples, options) + _texts_signature(metric, samples),
         num_documents=len(samples),
+        spread=_spread(metric, tables),
     )
-    return value, None if metric.document_scores is None else metric.document_scores(table).tolist()
+    if metric.document_scores is None:
+        return Measured(value, None, None)
+    scores = np.stack([metric.document_scores(table) for table in tables])
+    by_text = None if len(tables) == 1 else [tuple(column) for column in scores.T.tolist()]
+    return Measured(value, scores.mean(axis=0).tolist(), by_text)
+
+
+def _require_samples(name: str, samples: Samples) -> None:
+    if not samples:
+        raise DataError(
+            f'The metric "{name}" has no documents to average over.', fix="see the task's split and --limit"
+        )
+
+
+# ---- repeated sampling ----
+
+
+def num_texts(samples: Samples) -> int:
+    """Texts a document: 1 unless sampling was repeated."""
+    return 1 if samples[0].predictions is None else len(samples[0].predictions)
+
+
+def _tables(name: str, samples: Samples, options: MetricOptions) -> list[FloatArray]:
+    """The statistics, shape (n, K), of each repetition by itself; one table where there is one text a document."""
+    metric, repetitions = find_metric(name), num_texts(samples)
+    if repetitions == 1 or metric.reads_all_texts:
+        return [metric.statistics(samples, options)]
+    return [
+        metric.statistics([one_text(sample, number) for sample in samples], options)
+        for number in range(repetitions)
+    ]
+
+
+def _over_texts(metric: Metric, tables: Sequence[FloatArray]) -> FloatArray:
+    """One table of all repetitions: scores are averaged by document, counts of a corpus metric are pooled."""
+    if len(tables) == 1:
+        return tables[0]
+    total = np.sum(tables, axis=0)
+    return np.asarray(total if metric.interval == "bootstrap" else total / len(tables), dtype=np.float64)
+
+
+def _spread(metric: Metric, tables: Sequence[FloatArray]) -> float | None:
+    if len(tables) == 1:
+        return None
+    values = metric.aggregate(np.stack([table.sum(axis=0) for table in tables]))
+    return float(values.std(ddof=1))
+
+
+def _texts_signature(metric: Metric, samples: Samples) -> str:
+    repetitions = num_texts(samples)
+    if repetitions == 1:
+        return ""
+    how = "" if metric.reads_all_texts else ",pooled" if metric.interval == "bootstrap" else ",mean"
+    return f"|texts:{repetitions}{how}"

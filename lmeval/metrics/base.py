@@ -33,6 +33,7 @@ class MetricOptions:
     ignore: tuple[str, ...] = ()  # generation: strings deleted from prediction and references
     rouge_stemmer: bool = False  # Porter stemmer, English only
     bleu_tokenize: str | None = None  # a sacrebleu tokenizer; None: by language
+    extract_fallback: str | None = None  # generation: see requests.FALLBACKS; None: none
 
 
 def no_baseline(samples: Samples) -> float | None:
@@ -53,6 +54,7 @@ class Metric:
     bounds: tuple[float, float] = (-math.inf, math.inf)  # of the value; a t interval is cut to them
     document_scores: Callable[[FloatArray], FloatArray] | None = None  # (n, K) -> (n,) for the sample lines
     random_baseline: Callable[[Samples], float | None] = no_baseline
+    reads_all_texts: bool = False  # of repeated sampling; the others are computed for each text by itself
 
 
 def fixed_signature(text: str) -> Callable[[Samples, MetricOptions], str]:
@@ -156,6 +158,18 @@ def _require_finite(value: float, sample: Sample) -> None:
             where=f"doc_id {sample.doc_id}",
             fix="run with --dtype float32; if it stays, the model's weights hold NaN or infinity",
         )
+
+
+def one_text(sample: Sample, number: int) -> Sample:
+    """The sample as if the text of that number were its only one."""
+    assert sample.predictions is not None, f"document {sample.doc_id} has one text"
+    found = sample.extracted_by
+    return replace(
+        sample,
+        prediction=sample.predictions[number],
+        predictions=None,
+        extracted_by=found if found is None or isinstance(found, str) else found[number],
+    )
 
 
 def prediction_text(sample: Sample) -> str:

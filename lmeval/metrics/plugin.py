@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import statistics
 from collections.abc import Callable, Sequence
 from numbers import Real
 from pathlib import Path
@@ -22,6 +23,7 @@ from lmeval.metrics.base import (
     Samples,
     choice_loglikelihoods,
     has_choices,
+    one_text,
     references,
     right_choice,
 )
@@ -42,14 +44,20 @@ def compute_plugin(name: str, samples: Samples, seed: int) -> MetricValue:
     """
     source = name.removeprefix(PREFIX)
     module = _load(source, seed)
-    predictions = [_prediction(sample, name) for sample in samples]
+    repeated = samples[0].predictions
+    texts = (
+        [[one_text(sample, i) for sample in samples] for i in range(len(repeated))] if repeated else [samples]
+    )
+    predictions = [[_prediction(sample, name) for sample in repetition] for repetition in texts]
     wanted = [_reference(sample, _takes_lists(module)) for sample in samples]
 
-    def value_of(rows: list[int]) -> float:
-        result = _call(module, source, [predictions[i] for i in rows], [wanted[i] for i in rows])
-        return scalar(result, source, module.name)
+    def values_of(rows: list[int]) -> list[float]:
+        """The metric of each repetition by itself."""
+        references = [wanted[i] for i in rows]
+        results = [_call(module, source, [each[i] for i in rows], references) for each in predictions]
+        return [scalar(result, source, module.name) for result in results]
 
-    found = _estimate(value_of, len(samples), seed)
+    found = _estimate(lambda rows: statistics.fmean(values_of(rows)), len(samples), seed)
     return MetricValue(
         found.value,
         found.stderr,
@@ -59,8 +67,9 @@ def compute_plugin(name: str, samples: Samples, seed: int) -> MetricValue:
         unit="as the metric defines it",
         higher_is_better=_short_name(source) not in _LOWER_IS_BETTER,
         random_baseline=None,
-        signature=_signature(source, module),
+        signature=_signature(source, module) + (f"|texts:{len(texts)},mean" if repeated else ""),
         num_documents=len(samples),
+        spread=statistics.stdev(values_of(list(range(len(samples))))) if repeated else None,
     )
 
 

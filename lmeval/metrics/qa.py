@@ -23,6 +23,7 @@ from lmeval.metrics.base import (
     scores_table,
 )
 from lmeval.metrics.language import ENGLISH, WITHOUT_SPACES, characters, is_punctuation, primary
+from lmeval.records import NOT_EXTRACTED, Sample
 from lmeval.stats import FloatArray
 
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
@@ -54,18 +55,32 @@ def _plain(text: str, ignore: tuple[str, ...]) -> str:
     return text.strip()
 
 
-def answers_match(prediction: str, reference: str, options: MetricOptions) -> bool:
-    """Whether two answers are the same by the rules of the task's type."""
+def answer_key(text: str, options: MetricOptions) -> str | tuple[str, ...]:
+    """What two answers have in common if and only if they are the same by the rules of the task's type."""
     if options.task_type == "generation":
-        return _plain(prediction, options.ignore) == _plain(reference, options.ignore)
-    return normalized_tokens(prediction, options.language) == normalized_tokens(reference, options.language)
+        return _plain(text, options.ignore)
+    return tuple(normalized_tokens(text, options.language))
+
+
+def answers(sample: Sample) -> list[str | None]:
+    """The answer of each of the document's texts; None where `extract` found none."""
+    texts = sample.predictions if sample.predictions is not None else (prediction_text(sample),)
+    found = sample.extracted_by
+    if found is None:
+        return list(texts)
+    ways = (found,) if isinstance(found, str) else found
+    return [None if way == NOT_EXTRACTED else text for text, way in zip(texts, ways, strict=True)]
 
 
 def exact_match_table(samples: Samples, options: MetricOptions) -> FloatArray:
-    """1 where a reference is met, shape (n, 2)."""
-    return scores_table(
-        [float(any(answers_match(prediction_text(s), r, options) for r in references(s))) for s in samples]
-    )
+    """1 where a reference is met, shape (n, 2); what was not extracted meets none."""
+    return scores_table([_is_exact(sample, options) for sample in samples])
+
+
+def _is_exact(sample: Sample, options: MetricOptions) -> float:
+    wanted = {answer_key(reference, options) for reference in references(sample)}
+    (answer,) = answers(sample)
+    return float(answer is not None and answer_key(answer, options) in wanted)
 
 
 def f1_table(samples: Samples, options: MetricOptions) -> FloatArray:
@@ -75,10 +90,12 @@ def f1_table(samples: Samples, options: MetricOptions) -> FloatArray:
     )
 
 
-def _signature(samples: Samples, options: MetricOptions) -> str:
+def exact_match_signature(samples: Samples, options: MetricOptions) -> str:
+    """The rules by which answers are compared."""
     if options.task_type == "generation":
         ignored = "".join(f"|ignore:{literal}" for literal in options.ignore)
-        return f"norm:strip|case:mixed|refs:best{ignored}"
+        fallback = f"|fallback:{options.extract_fallback}" if options.extract_fallback else ""
+        return f"norm:strip|case:mixed|refs:best{ignored}{fallback}"
     code = primary(options.language)
     norm = "squad" if code == ENGLISH else "lower_no_punctuation"
     return f"norm:{norm}|tok:{'char' if code in WITHOUT_SPACES else 'word'}|lang:{code}|refs:best"
@@ -88,7 +105,7 @@ EXACT_MATCH = Metric(
     exact_match_table,
     mean_of,
     "proportion",
-    _signature,
+    exact_match_signature,
     unit="0-1",
     bounds=(0.0, 1.0),
     document_scores=score_column,

@@ -165,10 +165,59 @@ TASK_FILES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
         {"context": "{{ before.__class__.__mro__ }}"},
         ["context", "doc", "my_cloze.yaml"],
     ),
-    "decoding that is not there yet": (
+    "an empty stop list": ("qa", {"stop": []}, ["key stop", "empty list", "at least one"]),
+    "an empty stop": ("qa", {"stop": ["\n", ""]}, ["key stop", "empty text", "every answer at once"]),
+    "an option of another strategy": (
         "qa",
-        {"decoding": {"strategy": "beam"}},
-        ["beam", "not supported yet"],
+        {"decoding": {"strategy": "greedy", "repetitions": 5}},
+        ["decoding.repetitions", "greedy decoding takes no repetitions", "set strategy: sample"],
+    ),
+    "beams while sampling": (
+        "qa",
+        {"decoding": {"strategy": "sample", "num_beams": 2}},
+        ["decoding.num_beams", "sample decoding takes no num_beams", "set strategy: beam"],
+    ),
+    "one beam": (
+        "qa",
+        {"decoding": {"strategy": "beam", "num_beams": 1}},
+        ["decoding.num_beams", "found 1", "at least 2", "strategy: greedy"],
+    ),
+    "top_p of 0": ("qa", {"decoding": {"strategy": "sample", "top_p": 0}}, ["decoding.top_p", "found 0"]),
+    "top_p above 1": ("qa", {"decoding": {"strategy": "sample", "top_p": 1.5}}, ["decoding.top_p", "1.5"]),
+    "top_k of 0": ("qa", {"decoding": {"strategy": "sample", "top_k": 0}}, ["decoding.top_k", "found 0"]),
+    "no temperature": (
+        "qa",
+        {"decoding": {"strategy": "sample", "temperature": 0}},
+        ["decoding.temperature", "more than 0", "strategy: greedy"],
+    ),
+    "no repetitions": (
+        "qa",
+        {"decoding": {"strategy": "sample", "repetitions": 0}},
+        ["decoding.repetitions", "found 0"],
+    ),
+    "more texts than there are": (
+        "qa",
+        {"decoding": {"strategy": "sample", "repetitions": 4}, "metrics": ["exact_match", "pass@5"]},
+        ["key decoding", "pass@5 needs 5 texts", "would have 4"],
+    ),
+    "a vote of one": ("qa", {"metrics": ["majority"]}, ["majority needs 2 texts", "strategy: sample"]),
+    "pass@k of no number": ("qa", {"metrics": ["pass@k"]}, ['"pass@k"', "pass@K"]),
+    "pass@k of a translation": ("translation", {"metrics": ["pass@2"]}, ['"pass@2"', "Allowed are bleu"]),
+    "an unknown fallback": (
+        "generation",
+        {"extract_fallback": "last"},
+        ["extract_fallback", '"last"', "'last_number'"],
+    ),
+    "a fallback from nothing": (
+        "generation",
+        {"extract": None, "extract_fallback": "whole"},
+        ["extract_fallback", "no `extract`"],
+    ),
+    "an unknown tokenizer": ("translation", {"bleu_tokenize": "13b"}, ['"13b"', 'Did you mean "13a"?']),
+    "an English stemmer for German": (
+        "summarization",
+        {"rouge_stemmer": True, "language": "de"},
+        ["rouge_stemmer", "for English", '"de"'],
     ),
     "a regex that does not compile": ("generation", {"extract": "(["}, ["extract", "no valid regex"]),
 }
