@@ -5,9 +5,8 @@ Position t of a causal model predicts token t + 1: the node that holds input t a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +16,7 @@ from transformers import DynamicCache
 
 from lmeval.engine import decode
 from lmeval.engine.base import Scored, Stopwatch, Usage, assemble, collect
+from lmeval.engine.decode import Rows
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row, build_forest, cut_rows, tokens_requested
 from lmeval.engine.rows import (
@@ -25,10 +25,11 @@ from lmeval.engine.rows import (
     packed_reach,
     release_memory,
     restore,
+    row_hidden,
     snapshot,
-    subtree_mask,
 )
-from lmeval.engine.tokenization import TextEncoder, Window, causal_windows, generation_prompts
+from lmeval.engine.slots import SlotRows, can_take_slots
+from lmeval.engine.tokenization import Ids, TextEncoder, Window, causal_windows, generation_prompts
 from lmeval.records import (
     GenerationOutput,
     GenerationRequest,
@@ -103,21 +104,16 @@ class CausalScorer:
     def _run_row(
         self, forest: Forest, row: Row, cache: DynamicCache | None
     ) -> tuple[OnDevice | None, DynamicCache | None]:
-        network = self.network
         keep = len(row.next_path) > 0
-        inputs: dict[str, Any] = {"input_ids": network.to_device(forest.tokens[row.begin : row.end])[None]}
-        if not row.is_chain:
-            inputs["attention_mask"] = subtree_mask(forest, row, network.dtype, network.device)
-            inputs["position_ids"] = network.to_device(forest.depths[row.begin : row.end])[None]
         if keep and cache is None:
             cache = DynamicCache()
-        hidden = network.hidden(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
+        hidden = row_hidden(self.network, forest, row, cache)
         self.usage.tokens_computed += row.end - row.begin
         low, high = np.searchsorted(forest.query_node, (row.begin, row.end))
         scored = None
         if high > low:
             nodes, query = np.unique(forest.query_node[low:high], return_inverse=True)
-            values, greedy = network.score_positions(
+            values, greedy = self.network.score_positions(
                 hidden, nodes - row.begin, query, forest.query_token[low:high]
             )
             scored = (forest.query_slot[low:high], values, greedy)
@@ -257,21 +253,70 @@ class CausalEngine:
         truncated = [any(window.truncated for window in windows) for windows in per_request]
         yield from assemble(self.scorer.score(flat), sizes, truncated, self.usage)
 
+    def _slot_rows(self, prompts: Sequence[Ids]) -> Rows:
+        return SlotRows(self.network, prompts, self.usage, self.batch_tokens, self.scorer.chain_tokens)
+
+    def _cached_rows(self, prompts: Sequence[Ids]) -> Rows:
+        return decode.CachedRows(self.network, self.encoder.pad_id, self.usage)
+
+    def _recomputed_rows(self, prompts: Sequence[Ids]) -> Rows:
+        return decode.RecomputedRows(self.network, self.usage)
+
+    def _proved(self, make_rows: Callable[[Sequence[Ids]], Rows]) -> bool:
+        computed = self.usage.tokens_computed
+        proved = decode.prove(make_rows, self.network)
+        self.usage.tokens_computed = computed
+        return proved
+
     @cached_property
-    def _steps_with_cache(self) -> bool:
-        proved = decode.prove_cache(self.network)
+    def _takes_slots(self) -> bool:
+        packed = self.usage.path == "packed"
+        return packed and can_take_slots(self.network) and self._proved(self._slot_rows)
+
+    @cached_property
+    def _takes_cache(self) -> bool:
+        proved = self._proved(self._cached_rows)
         if not proved:
             note = "generation runs each text anew at every step: the model keeps no key/value cache"
             self.usage.note = f"{self.usage.note}; {note}" if self.usage.note else note
         return proved
 
+    def _choose_rows(self, longest: int) -> Callable[[Sequence[Ids]], Rows]:
+        """The fastest rows that give what whole texts of so many tokens give, proved once."""
+        # beyond a layer's reach a slot's keys are not those that the layer would look at
+        if longest <= self.scorer.reach and self._takes_slots:
+            return self._slot_rows
+        return self._cached_rows if self._takes_cache else self._recomputed_rows
+
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
-        """Greedy continuations."""
+        """Continuations, greedy or drawn."""
         prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
         watch = Stopwatch()
-        outputs = decode.generate(
-            self.network, self.encoder, requests, prompts, self.usage, cached=self._steps_with_cache
-        )
-        for index, output in watch.time(outputs):
-            self.usage.seconds_model += watch.lap()
+        for index, output in watch.time(self._decode(requests, prompts)):
+            seconds = watch.lap()
+            self.usage.seconds_model += seconds
+            self.usage.seconds_generating += seconds
+            tokens = len(prompts[index].ids) + output.num_tokens - 1
+            self.usage.tokens_requested += tokens
             yield index, output
+
+    def _decode(
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        usage, network = self.usage, self.network
+        texts = [prompt.ids for prompt in prompts]
+        windows = [Window(np.append(ids, 0).astype(np.int32), len(ids)) for ids in texts]
+        usage.tokens_distinct += len(build_forest(windows)) - len(windows)
+        longest = max(len(p.ids) + r.max_new_tokens for p, r in zip(prompts, requests, strict=True))
+        make_rows = self._choose_rows(longest)
+        max_rows = decode.MAX_ROWS if network.device.type == "cpu" else decode.MAX_ROWS_ACCELERATOR
+        decoder = decode.Decoder(
+            lambda: make_rows(texts),
+            self.encoder,
+            decode.eos_token_ids(network.model, self.encoder),
+            usage,
+            max_rows=1 if self.scorer.same_length else max_rows,
+        )
+        generated = usage.tokens_generated
+        yield from decoder.run(requests, prompts)
+        usage.tokens_distinct += usage.tokens_generated - generated

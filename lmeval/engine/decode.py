@@ -1,14 +1,17 @@
-"""Greedy generation: length-sorted batches, left-padded, a finished row dropped from its batch at once.
+"""Generation: a loop that keeps a number of rows busy, each continuing a prompt of its own.
 
-Stops are looked for in the decoded text of what was generated, never in the prompt, row by row, and cut at the
-earliest. Of equal logits the lowest token id is taken.
+A row that comes to its stop, its end token or its limit leaves at once, and the next prompt takes its place. Stops
+are looked for in the decoded text of what was generated, never in the prompt, row by row, and cut at the earliest.
+Of equal logits the lowest token id is taken. How rows are run is the business of a `Rows`: see `slots` for models
+whose attention can be handed a shared prefix, and `CachedRows` and `RecomputedRows` here for the others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -17,12 +20,32 @@ from transformers import DynamicCache
 
 from lmeval.engine.base import Usage
 from lmeval.engine.network import Network
-from lmeval.engine.rows import depends_on_length, release_memory
+from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import Ids, TextEncoder, Window
-from lmeval.records import GenerationOutput, GenerationRequest
+from lmeval.records import DecodingSettings, GenerationOutput, GenerationRequest
 
-MAX_ROWS = 32  # rows decoded at once
-PREFILL_TOKENS = 8192  # prompt tokens of a batch, padding included, at the most
+MAX_ROWS = 32  # on a CPU, where more are no faster: the products are then as fast as they get
+MAX_ROWS_ACCELERATOR = 128
+PREFILL_TOKENS = 8192  # prompt tokens, padding included, that are added to the rows at once at the most
+WORTH_TOKENS = (
+    64  # rows wait for company until so many prompt tokens, or a quarter of the rows, can be added at once
+)
+
+
+class Rows(Protocol):
+    """Texts that a model continues side by side, in the order in which they were added."""
+
+    def add(self, prompts: Sequence[Ids]) -> Tensor:
+        """Read further prompts; (b, V) logits of the token after each."""
+        ...
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """Give every row its next token; (B, V) logits of the one after it."""
+        ...
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order."""
+        ...
 
 
 @dataclass(slots=True)
@@ -34,6 +57,13 @@ class Slot:
     prompt: Window
     specials: tuple[str, ...]  # left out of the text
     generated: list[int] = field(default_factory=list)
+    rng: np.random.Generator | None = None
+
+    def restart(self) -> None:
+        """Forget what was generated; the draws begin anew."""
+        self.generated.clear()
+        sampled = self.request.decoding.strategy == "sample"
+        self.rng = np.random.Generator(np.random.Philox(self.request.seed)) if sampled else None
 
     def finish(self, encoder: TextEncoder, eos_ids: frozenset[int]) -> GenerationOutput | None:
         """The output, if the last token ended it."""
@@ -71,103 +101,186 @@ def eos_token_ids(model: Any, encoder: TextEncoder) -> frozenset[int]:
     return frozenset(int(i) for i in ids if i is not None)
 
 
-def generate(
-    network: Network,
-    encoder: TextEncoder,
-    requests: Sequence[GenerationRequest],
-    prompts: Sequence[Window],
-    usage: Usage,
-    *,
-    cached: bool = True,
-) -> Iterator[tuple[int, GenerationOutput]]:
-    """Greedy continuations with the index of their request, as they finish.
+class Decoder:
+    """The loop over rows.
 
     Args:
-        cached: Step with a key/value cache; see `prove_cache`.
+        make_rows: Empty rows; called again after the device ran out of memory.
+        encoder: Decodes what is generated.
+        eos_ids: Tokens that end a text.
+        usage: Gains the tokens generated and the rows run for them.
+        max_rows: Rows run at once; halved where the device runs out of memory.
     """
-    eos_ids = eos_token_ids(network.model, encoder)
-    specials = special_texts(encoder)
-    pairs = zip(requests, prompts, strict=True)
-    slots = [Slot(i, request, prompt, specials) for i, (request, prompt) in enumerate(pairs)]
-    slots.sort(key=lambda slot: len(slot.prompt.ids), reverse=True)
-    max_rows, done = 1 if depends_on_length(network.model.config) else MAX_ROWS, 0
-    while done < len(slots):
-        width = len(slots[done].prompt.ids)
-        rows = max(1, min(max_rows, PREFILL_TOKENS // width))
-        batch = slots[done : done + rows]
-        try:
-            finished = list(_decode_batch(network, encoder, batch, eos_ids, usage, cached=cached))
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-            max_rows = len(batch) // 2
-            for slot in batch:
-                slot.generated.clear()
-            release_memory()
-            continue
-        done += len(batch)
-        usage.tokens_requested += sum(len(slot.prompt.ids) + len(slot.generated) - 1 for slot in batch)
-        usage.tokens_distinct += sum(len(slot.prompt.ids) + len(slot.generated) - 1 for slot in batch)
-        usage.tokens_generated += sum(len(slot.generated) for slot in batch)
-        yield from finished
 
+    def __init__(
+        self,
+        make_rows: Callable[[], Rows],
+        encoder: TextEncoder,
+        eos_ids: frozenset[int],
+        usage: Usage,
+        max_rows: int,
+    ) -> None:
+        self.make_rows, self.encoder, self.eos_ids = make_rows, encoder, eos_ids
+        self.usage, self.max_rows = usage, max_rows
 
-@torch.inference_mode()
-def _decode_batch(
-    network: Network,
-    encoder: TextEncoder,
-    batch: Sequence[Slot],
-    eos_ids: frozenset[int],
-    usage: Usage,
-    *,
-    cached: bool,
-) -> Iterator[tuple[int, GenerationOutput]]:
-    prompts = [slot.prompt.ids for slot in batch]
-    rows = CachedRows(network, prompts, encoder.pad_id) if cached else RecomputedRows(network, prompts)
-    active = list(batch)
-    while active:
-        usage.tokens_computed += rows.num_inputs
-        chosen = rows.logits().float().argmax(dim=-1)
-        kept: list[int] = []
-        for line, token in enumerate(chosen.tolist()):
-            slot = active[line]
-            slot.generated.append(token)
-            output = slot.finish(encoder, eos_ids)
-            if output is None:
-                kept.append(line)
+    def run(
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        """Continuations with the index of their request, as they finish; the longest prompts begin."""
+        specials = special_texts(self.encoder)
+        pairs = zip(requests, prompts, strict=True)
+        slots = [Slot(i, request, prompt, specials) for i, (request, prompt) in enumerate(pairs)]
+        queue = deque(sorted(slots, key=lambda slot: len(slot.prompt.ids), reverse=True))
+        while queue:
+            live: list[Slot] = []
+            try:
+                yield from self._run(queue, live)
+            except torch.OutOfMemoryError:
+                if len(live) <= 1:
+                    raise
+                self.max_rows = len(live) // 2
+                queue.extendleft(reversed(live))
+                release_memory()
+
+    @torch.inference_mode()
+    def _run(self, queue: deque[Slot], live: list[Slot]) -> Iterator[tuple[int, GenerationOutput]]:
+        """Until queue and rows are empty. `live` holds the slots of the rows, so that a caller can see them."""
+        rows = self.make_rows()
+        while queue or live:
+            fresh = self._take(queue, len(live))
+            live += fresh
+            if fresh:
+                first = len(live) - len(fresh)
+                logits = rows.add([slot.prompt.ids for slot in fresh])
             else:
-                yield slot.index, output
-        active = [active[line] for line in kept]
-        if active:
-            rows.go_on(kept, chosen)
+                first, logits = 0, rows.step([slot.generated[-1] for slot in live])
+            ended = []
+            for slot, token in zip(live[first:], choose_tokens(logits, live[first:]), strict=True):
+                slot.generated.append(token)
+            self.usage.slot_steps += len(live) - first
+            for row in range(first, len(live)):
+                output = live[row].finish(self.encoder, self.eos_ids)
+                if output is not None:
+                    ended.append(row)
+                    self.usage.tokens_generated += len(live[row].generated)
+                    yield live[row].index, output
+            if ended:
+                kept = _without(len(live), ended)
+                rows.keep(kept)
+                live[:] = [live[row] for row in kept]
+
+    def _take(self, queue: deque[Slot], num_live: int) -> list[Slot]:
+        """The next slots to begin, if it is worth it: reading one short prompt costs as much as a step of all rows."""
+        taken: list[Slot] = []
+        tokens = 0
+        while queue and num_live + len(taken) < self.max_rows:
+            tokens += len(queue[0].prompt.ids)
+            if taken and tokens > PREFILL_TOKENS:
+                break
+            taken.append(queue.popleft())
+        enough = tokens >= WORTH_TOKENS or 4 * len(taken) >= self.max_rows or not queue or not num_live
+        if not enough:
+            queue.extendleft(reversed(taken))
+            return []
+        for slot in taken:
+            slot.restart()
+        return taken
+
+
+def _without(count: int, ended: Sequence[int]) -> list[int]:
+    """The rows left of `count`, the last ones moved into the holes, so that few are moved."""
+    left = count - len(ended)
+    holes = [row for row in ended if row < left]
+    movers = [row for row in range(left, count) if row not in set(ended)]
+    kept = list(range(left))
+    for hole, mover in zip(holes, movers, strict=True):
+        kept[hole] = mover
+    return kept
+
+
+def choose_tokens(logits: Tensor, slots: Sequence[Slot]) -> list[int]:
+    """The next token of each slot from (B, V) logits: the most likely, or one drawn by the slot's own generator."""
+    scores = logits.float()
+    chosen: list[int] = scores.argmax(dim=-1).tolist()
+    for row, slot in enumerate(slots):
+        if slot.rng is not None:
+            chosen[row] = draw(scores[row], slot.request.decoding, slot.rng)
+    return chosen
+
+
+def draw(logits: Tensor, decoding: DecodingSettings, rng: np.random.Generator) -> int:
+    """A token drawn from (V,) logits after temperature, top-k and top-p, in that order, as transformers applies them.
+
+    The draw inverts the distribution function over ascending token ids, so that it depends on the generator alone.
+    """
+    scores = logits.double() / decoding.temperature
+    if decoding.top_k is not None and decoding.top_k < len(scores):
+        scores[scores < scores.topk(decoding.top_k).values[-1]] = -torch.inf
+    if decoding.top_p is not None and decoding.top_p < 1:
+        ascending, order = scores.sort()
+        # the tail whose probability is at most 1 - top_p goes; the most likely token always stays
+        tail = ascending.softmax(-1).cumsum(-1) <= 1 - decoding.top_p
+        tail[-1] = False
+        scores[order[tail]] = -torch.inf
+    cumulative = scores.softmax(-1).cumsum(-1)
+    place = torch.searchsorted(cumulative, float(cumulative[-1]) * rng.random(), right=True)
+    return min(int(place), len(scores) - 1)
 
 
 class CachedRows:
-    """Left-padded rows that step token by token with a key/value cache."""
+    """Left-padded rows that step token by token with transformers' own key/value cache."""
 
-    def __init__(self, network: Network, prompts: Sequence[Ids], pad_id: int) -> None:
-        self.network = network
+    def __init__(self, network: Network, pad_id: int, usage: Usage) -> None:
+        self.network, self.pad_id, self.usage = network, pad_id, usage
+        self.cache = DynamicCache()
+        self.mask = network.to_device(np.zeros((0, 0), dtype=np.int64))
+        self.last = network.to_device(np.zeros((0, 1), dtype=np.int64))  # position of each row's last token
+
+    def add(self, prompts: Sequence[Ids]) -> Tensor:
+        """See Rows."""
         width = max(len(ids) for ids in prompts)
-        tokens = np.full((len(prompts), width), pad_id, dtype=np.int64)
+        tokens = np.full((len(prompts), width), self.pad_id, dtype=np.int64)
         seen = np.zeros((len(prompts), width), dtype=np.int64)
         for line, ids in enumerate(prompts):
             tokens[line, width - len(ids) :], seen[line, width - len(ids) :] = ids, 1
-        self.input_ids, self.mask = network.to_device(tokens), network.to_device(seen)
-        self.positions = (self.mask.cumsum(-1) - 1).clamp(min=0)
-        self.cache = DynamicCache()
+        mask, cache = self.network.to_device(seen), DynamicCache()
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        logits = self._run(self.network.to_device(tokens), mask, positions, cache)
+        self._join(cache, mask, positions[:, -1:])
+        return logits
 
-    @property
-    def num_inputs(self) -> int:
-        """Tokens that the next step runs, padding included."""
-        return self.input_ids.numel()
+    def _join(self, cache: DynamicCache, mask: Tensor, last: Tensor) -> None:
+        """Put new rows below the others, the shorter ones padded on the left."""
+        if not len(self.last):
+            self.cache, self.mask, self.last = cache, mask, last
+            return
+        width = max(mask.shape[1], self.mask.shape[1])
 
-    def logits(self) -> Tensor:
-        """(B, V) of each row's next token; the cache grows by the inputs."""
+        def padded(tensor: Tensor, dim: int) -> Tensor:
+            missing = [*tensor.shape]
+            missing[dim] = width - tensor.shape[dim]
+            return torch.cat([tensor.new_zeros(missing), tensor], dim=dim)
+
+        for layer, new in zip(self.cache.layers, cache.layers, strict=True):
+            layer.keys = torch.cat([padded(layer.keys, -2), padded(new.keys, -2)])
+            layer.values = torch.cat([padded(layer.values, -2), padded(new.values, -2)])
+        self.mask = torch.cat([padded(self.mask, 1), padded(mask, 1)])
+        self.last = torch.cat([self.last, last])
+
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """See Rows."""
+        self.last = self.last + 1
+        self.mask = torch.cat([self.mask, self.mask.new_ones((len(tokens), 1))], dim=-1)
+        inputs = self.network.to_device(np.array(tokens)[:, None])
+        return self._run(inputs, self.mask, self.last, self.cache)
+
+    def _run(self, tokens: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
+        self.usage.tokens_computed += tokens.numel()
         inputs = {
-            "input_ids": self.input_ids,
-            "attention_mask": self.mask,
-            "position_ids": self.positions,
-            "past_key_values": self.cache,
+            "input_ids": tokens,
+            "attention_mask": mask,
+            "position_ids": positions,
+            "past_key_values": cache,
             "use_cache": True,
         }
         if self.network.is_split:
@@ -175,62 +288,78 @@ class CachedRows:
         logits: Tensor = self.network.model(**inputs).logits[:, -1]
         return logits
 
-    def go_on(self, kept: list[int], chosen: Tensor) -> None:
-        """Drop the rows that are not `kept`, and give each of the others its `chosen` token."""
-        if len(kept) < len(chosen):
-            lines = torch.tensor(kept, device=self.network.device)
+    def keep(self, rows: Sequence[int]) -> None:
+        """See Rows."""
+        lines = self.network.to_device(np.array(rows, dtype=np.int64))
+        if not len(rows):
+            self.cache = DynamicCache()
+        else:
             self.cache.batch_select_indices(lines)
-            chosen, self.mask, self.positions = chosen[lines], self.mask[lines], self.positions[lines]
-        self.input_ids = chosen[:, None]
-        self.mask = torch.cat([self.mask, self.mask.new_ones((len(kept), 1))], dim=-1)
-        self.positions = self.positions[:, -1:] + 1
+        self.mask, self.last = self.mask[lines], self.last[lines]
 
 
 class RecomputedRows:
     """Right-padded rows that run whole at every step: for models whose state is not a key/value cache."""
 
-    def __init__(self, network: Network, prompts: Sequence[Ids]) -> None:
-        self.network = network
-        self.rows = [ids.tolist() for ids in prompts]
+    def __init__(self, network: Network, usage: Usage) -> None:
+        self.network, self.usage = network, usage
+        self.rows: list[list[int]] = []
 
-    @property
-    def num_inputs(self) -> int:
-        """Tokens that the next step runs, padding included."""
-        return len(self.rows) * max(len(row) for row in self.rows)
+    def add(self, prompts: Sequence[Ids]) -> Tensor:
+        """See Rows."""
+        fresh = [ids.tolist() for ids in prompts]
+        self.rows += fresh
+        return self._logits(fresh)
 
-    def logits(self) -> Tensor:
-        """(B, V) of each row's next token."""
-        width = max(len(row) for row in self.rows)
-        tokens = self.network.to_device(np.array([row + [0] * (width - len(row)) for row in self.rows]))
-        last = self.network.to_device(np.array([len(row) - 1 for row in self.rows]))
-        lines = torch.arange(len(self.rows), device=last.device)
+    def step(self, tokens: Sequence[int]) -> Tensor:
+        """See Rows."""
+        for row, token in zip(self.rows, tokens, strict=True):
+            row.append(token)
+        return self._logits(self.rows)
+
+    def _logits(self, rows: Sequence[list[int]]) -> Tensor:
+        width = max(len(row) for row in rows)
+        tokens = self.network.to_device(np.array([row + [0] * (width - len(row)) for row in rows]))
+        self.usage.tokens_computed += tokens.numel()
+        last = self.network.to_device(np.array([len(row) - 1 for row in rows]))
+        lines = torch.arange(len(rows), device=last.device)
         if self.network.is_split:
             return self.network.logits(self.network.hidden(input_ids=tokens)[lines, last])
         logits: Tensor = self.network.model(input_ids=tokens).logits[lines, last]
         return logits
 
-    def go_on(self, kept: list[int], chosen: Tensor) -> None:
-        """Drop the rows that are not `kept`, and give each of the others its `chosen` token."""
-        tokens = chosen.tolist()
-        self.rows = [[*self.rows[line], tokens[line]] for line in kept]
+    def keep(self, rows: Sequence[int]) -> None:
+        """See Rows."""
+        self.rows = [self.rows[row] for row in rows]
 
 
 @torch.inference_mode()
-def prove_cache(network: Network) -> bool:
-    """Whether two short rows step with a cache, one of them behind padding, to what they give when run whole.
+def prove(make_rows: Callable[[Sequence[Ids]], Rows], network: Network) -> bool:
+    """Whether rows of unequal prompts, one of them added late, step to what their texts give when run whole.
 
     A recurrent model may swallow a key/value cache without a word and then see its last token only.
+
+    Args:
+        make_rows: Rows for prompts such as these.
+        network: The model.
     """
     vocabulary = int(network.model.config.get_text_config().vocab_size)
-    texts = [np.random.default_rng(n).integers(0, vocabulary, size=n).astype(np.int32) for n in (9, 6)]
+    shared = np.random.default_rng(0).integers(0, vocabulary, size=4)
+    texts = [
+        np.concatenate([shared, np.random.default_rng(n).integers(0, vocabulary, size=n)]).astype(np.int32)
+        for n in (7, 4, 5)
+    ]
     try:
-        stepped = CachedRows(network, [ids[:-2] for ids in texts], pad_id=0)
-        for step in (-2, -1):
-            stepped.logits()
-            stepped.go_on([0, 1], network.to_device(np.array([ids[step] for ids in texts])))
-        got = stepped.logits()
-    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError):
+        rows = make_rows([ids[:-2] for ids in texts])
+        rows.add([ids[:-2] for ids in texts[:2]])
+        rows.step([int(ids[-2]) for ids in texts[:2]])
+        rows.keep([1])
+        rows.add([texts[2][:-2]])
+        rows.step([int(texts[1][-1]), int(texts[2][-2])])
+        got = rows.step([0, int(texts[2][-1])])
+    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError):
         return False
-    whole = torch.cat([RecomputedRows(network, [ids]).logits() for ids in texts])
+    after = [np.append(texts[1], 0).astype(np.int32), texts[2]]
+    whole = torch.cat([RecomputedRows(network, Usage()).add([ids]) for ids in after])
     error = (got.float().log_softmax(-1) - whole.float().log_softmax(-1)).abs().mean().item()
     return error <= (1e-3 if network.dtype in (torch.float32, torch.float64) else 0.25)

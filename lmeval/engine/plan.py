@@ -65,7 +65,8 @@ def tokens_requested(windows: Sequence[Window]) -> int:
     return sum(len(window.ids) - 1 for window in windows)
 
 
-def _common_prefix(left: NDArray[np.int32], right: NDArray[np.int32]) -> int:
+def common_prefix(left: NDArray[np.int32], right: NDArray[np.int32]) -> int:
+    """How many tokens the two begin with alike."""
     size = min(len(left), len(right))
     differ = np.flatnonzero(left[:size] != right[:size])
     return int(differ[0]) if len(differ) else size
@@ -88,7 +89,7 @@ def build_forest(windows: Sequence[Window]) -> Forest:
     for w in order:
         ids, start = windows[w].ids, windows[w].start
         inputs = ids[:-1]
-        shared = _common_prefix(previous, inputs)
+        shared = common_prefix(previous, inputs)
         subtree_end[path[shared:open_depth]] = size
         fresh = len(inputs) - shared
         tokens[size : size + fresh] = inputs[shared:]

@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import transformers as hf
 
 from lmeval.engine import decode
 from lmeval.engine.causal import CausalEngine
+from lmeval.engine.slots import SlotRows
 from lmeval.errors import RequestError
-from lmeval.records import GenerationOutput, GenerationRequest
+from lmeval.records import DecodingSettings, GenerationOutput, GenerationRequest
 from tests.engine import small_tokenizers
 from tests.oracles import naive
 from tests.oracles.tiny_models import CAUSAL, WINDOW, causal_engine, causal_model
@@ -151,16 +154,12 @@ def writes_turn_then_eos(monkeypatch: pytest.MonkeyPatch) -> CausalEngine:
     """A model that writes "a", "<turn>", "b", <eos>, whatever it reads."""
     script = [tokenizer().convert_tokens_to_ids(token) for token in ("a", "<turn>", "b", "<eos>")]
     engine = causal_engine(model("llama"), tokenizer())
-    for rows in (decode.CachedRows, decode.RecomputedRows):
 
-        def logits(self: Any, real: Any = rows.logits) -> torch.Tensor:
-            wanted = real(self)
-            self.step = getattr(self, "step", -1) + 1
-            wanted[:] = 0.0
-            wanted[:, script[self.step % 4]] = 1.0
-            return wanted
+    def choose(logits: torch.Tensor, slots: Sequence[decode.Slot]) -> list[int]:
+        assert len(logits) == len(slots)
+        return [script[len(slot.generated) % 4] for slot in slots]
 
-        monkeypatch.setattr(rows, "logits", logits)
+    monkeypatch.setattr(decode, "choose_tokens", choose)
     return engine
 
 
@@ -223,18 +222,17 @@ def test_out_of_memory_means_fewer_rows_and_the_same_texts(
     engine = causal_engine(model(shape), tokenizer())
     wanted = [seen(output) for output in generate(engine, some_requests())]
     raised, sizes = [], []
-    for rows in (decode.CachedRows, decode.RecomputedRows):
+    for rows in (SlotRows, decode.RecomputedRows):
 
-        def logits(self: Any, real: Any = rows.logits) -> torch.Tensor:
-            self.step = getattr(self, "step", -1) + 1
-            result = real(self)
-            sizes.append(len(result))
-            if len(result) > most and len(raised) < times and self.step == 2:
-                raised.append(len(result))
+        def step(self: Any, tokens: Sequence[int], real: Any = rows.step) -> torch.Tensor:
+            self.steps = getattr(self, "steps", 0) + 1
+            sizes.append(len(tokens))
+            if len(tokens) > most and len(raised) < times and self.steps == 2:
+                raised.append(len(tokens))
                 raise torch.OutOfMemoryError("no memory (test)")
-            return result
+            return real(self, tokens)
 
-        monkeypatch.setattr(rows, "logits", logits)
+        monkeypatch.setattr(rows, "step", step)
     assert [seen(output) for output in generate(engine, some_requests())] == wanted
     assert raised
     assert max(sizes[-3:]) < max(sizes)
@@ -248,8 +246,8 @@ def test_a_model_without_a_key_value_cache_runs_each_text_anew_and_the_record_sa
     engine = causal_engine(model("mamba"), tokenizer())
     generate(engine, [GenerationRequest("dog", NEVER, 2)])
     assert engine.usage.note is not None and "no key/value cache" in engine.usage.note
-    assert decode.prove_cache(causal_engine(model("llama"), tokenizer()).network)
-    assert not decode.prove_cache(engine.network)
+    assert causal_engine(model("llama"), tokenizer())._takes_cache
+    assert not engine._takes_cache
 
 
 def test_a_row_that_stopped_costs_nothing() -> None:
@@ -257,4 +255,88 @@ def test_a_row_that_stopped_costs_nothing() -> None:
     generate(engine, [GenerationRequest("dog", NEVER, 1), GenerationRequest("dog", NEVER, LENGTH)])
     prompt = len(tokenizer()("dog")["input_ids"])
     written = expected("llama", "dog", NEVER)[2]
-    assert engine.usage.tokens_computed == 2 * prompt + written - 1
+    assert engine.usage.tokens_computed == prompt + written - 1  # and the prompt of both is read once
+    assert engine.usage.slot_steps == engine.usage.tokens_generated == 1 + written
+
+
+SHOTS = "the dog sat on the log. the house is red.\n"
+SLOTS = ("gpt2", "llama", "gpt_neox", "opt", "qwen2", "gemma2", "gemma3", "phi3", "mistral")
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 32])
+@pytest.mark.parametrize("shape", ["gpt2", "llama", "gemma2", "bloom", "mamba"])
+def test_any_number_of_slots_writes_the_same(shape: str, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "MAX_ROWS", rows)
+    # unequal limits, so that slots fall free at different times
+    requests = [GenerationRequest(SHOTS + p, NEVER, 3 + 5 * i % 17) for i, p in enumerate(PROMPTS)]
+    outputs = generate(causal_engine(model(shape), tokenizer(), batch_tokens=16), requests)
+    wanted = [expected(shape, r.context, NEVER, r.max_new_tokens) for r in requests]
+    assert [seen(output) for output in outputs] == wanted
+
+
+@pytest.mark.parametrize("shape", SLOTS)
+def test_what_prompts_share_is_read_once(shape: str) -> None:
+    engine = causal_engine(model(shape), tokenizer())
+    assert engine._takes_slots
+    outputs = generate(engine, [GenerationRequest(SHOTS + prompt, NEVER, 5) for prompt in PROMPTS])
+    assert engine.usage.tokens_computed == engine.usage.tokens_distinct
+    shared = len(tokenizer()(SHOTS)["input_ids"])
+    own = sum(len(tokenizer()(SHOTS + p)["input_ids"]) - shared for p in set(PROMPTS))
+    written = sum(output.num_tokens - 1 for output in outputs)
+    assert abs(engine.usage.tokens_computed - (shared + own + written)) <= 4  # tokens may join at the seams
+
+
+def test_a_layer_with_a_window_shorter_than_the_text_does_not_take_slots() -> None:
+    engine = causal_engine(model("mistral_sliding"), tokenizer())
+    assert engine._choose_rows(60).__name__ == "_cached_rows"
+
+
+# ---- sampling ----
+
+
+def sampled(seed: int, **settings: Any) -> GenerationRequest:
+    return GenerationRequest(PROMPTS[0], NEVER, 12, DecodingSettings("sample", **settings), seed)
+
+
+def test_draws_depend_on_the_request_alone() -> None:
+    requests = [sampled(seed, temperature=0.9, top_p=0.95) for seed in range(9)]
+    alone = [seen(generate(causal_engine(model("llama"), tokenizer()), [request])[0]) for request in requests]
+    mixed = [GenerationRequest(PROMPTS[1], NEVER, LENGTH), *requests, *some_requests()]
+    together = [seen(output) for output in generate(causal_engine(model("llama"), tokenizer()), mixed)]
+    assert together[1:10] == alone
+    assert together[0] == expected("llama", PROMPTS[1], NEVER)
+    assert len(set(alone)) > 5
+
+
+def test_one_of_the_most_likely_is_greedy() -> None:
+    outputs = generate(
+        causal_engine(model("gpt2"), tokenizer()), [sampled(seed, top_k=1) for seed in range(3)]
+    )
+    assert {seen(output) for output in outputs} == {expected("gpt2", PROMPTS[0], NEVER, 12)}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"temperature": 0.5}, {"top_k": 7}, {"top_p": 0.6}, {"temperature": 1.7, "top_k": 9, "top_p": 0.8}],
+)
+def test_the_distribution_is_that_of_transformers(settings: dict[str, Any]) -> None:
+    logits = torch.from_numpy(np.random.default_rng(0).normal(size=20) * 1.5)
+    decoding = DecodingSettings("sample", **settings)
+    scores = logits[None].clone()
+    if "temperature" in settings:
+        scores = hf.TemperatureLogitsWarper(settings["temperature"])(None, scores)
+    if "top_k" in settings:
+        scores = hf.TopKLogitsWarper(settings["top_k"])(None, scores)
+    if "top_p" in settings:
+        scores = hf.TopPLogitsWarper(settings["top_p"])(None, scores)
+    wanted = scores[0].softmax(-1).numpy()
+    edges = np.concatenate([[0.0], wanted.cumsum()])
+    for u in np.linspace(0.0005, 0.9995, 400):
+
+        class Fixed:
+            def random(self, u: float = u) -> float:
+                return u
+
+        token = decode.draw(logits, decoding, Fixed())  # type: ignore[arg-type]
+        assert wanted[token] > 0
+        assert edges[token] - 1e-9 <= u <= edges[token + 1] + 1e-9
