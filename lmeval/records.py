@@ -195,6 +195,16 @@ class DatasetRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class SequentialRecord:
+    """How a gate that stops as soon as it can scored a task: the score is partial if documents are left."""
+
+    seed: int  # of the order of the documents
+    documents_used: int
+    documents_total: int
+    rounds: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskRecord:
     """One task of a run."""
 
@@ -214,6 +224,7 @@ class TaskRecord:
         default_factory=dict
     )  # what metrics.statistics needs beside samples
     decoding: Mapping[str, Any] | None = None  # tasks that have the model write: DecodingSettings and limits
+    sequential: SequentialRecord | None = None  # documents were chosen by a sequential gate
 
 
 @dataclass(frozen=True, slots=True)
