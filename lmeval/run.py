@@ -95,7 +95,7 @@ def prepare_tasks(job: Job, found: FoundModel, listener: Listener) -> Prepared:
     Raises:
         LmevalError: Whatever is wrong with tasks, documents or the chat template.
     """
-    specs, skipped = _that_fit(job, found.kind)
+    specs, skipped = tasks_that_fit(job, found.kind)
     template = None
     if job.chat:
         template = _chat_template(load_encoder(found.source, found.options).hf, found.options.model)
@@ -195,11 +195,14 @@ def _check_parts(options: ModelOptions, source: ModelSource) -> None:
         )
 
 
-def _that_fit(job: Job, kind: str) -> tuple[tuple[TaskSpec, ...], dict[str, str]]:
+def tasks_that_fit(job: Job, kind: str) -> tuple[tuple[TaskSpec, ...], dict[str, str]]:
     """The tasks that a model of this type can do, and why it cannot do the others.
 
     A task asked for by name or file must fit; those that a glob or a tag brought in are left out, and the
     record says so.
+
+    Raises:
+        ModelError: One asked for does not fit, or none does.
     """
     fit, skipped = [], {}
     for spec in job.specs:

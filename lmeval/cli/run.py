@@ -42,9 +42,17 @@ class Pll(StrEnum):
 
 
 def run(
-    model: Annotated[str, typer.Option(help="Hub id, local folder, .gguf file, demo or demo-masked.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            help="Hub id, local folder, .gguf file, demo or demo-masked; or a quoted glob over checkpoints: a series."
+        ),
+    ],
     tasks: Annotated[str, typer.Option(help="Names, globs, tag:NAME or YAML files, separated by commas.")],
     revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
+    revisions: Annotated[
+        str | None, typer.Option(help="Several revisions of a hub id, separated by commas: a series.")
+    ] = None,
     model_type: Annotated[ModelType, typer.Option(help="Refuse a model of another type.")] = ModelType.auto,
     dtype: Annotated[DType, typer.Option(help="auto: the checkpoint's own.")] = DType.auto,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
@@ -82,6 +90,7 @@ def run(
     from lmeval.engine.sources import ModelOptions
     from lmeval.evaluate import Settings
     from lmeval.run import Job, Keep, run_job
+    from lmeval.series import is_glob
     from lmeval.store import run_text
 
     options = ModelOptions(
@@ -100,6 +109,11 @@ def run(
     settings = Settings(num_fewshot=num_fewshot, limit=limit, seed=seed, data_root=data_root, offline=offline)
     job = Job(specs, frozenset(selectors), options, settings, chat=chat)
     keep = Keep(output, resume=resume, cache=cache, command=shlex.join(["lmeval", *sys.argv[1:]]))
+    if revisions is not None or is_glob(model):
+        from lmeval.cli.series import evaluate_series
+
+        evaluate_series(job, keep, revisions, quiet=quiet, as_json=as_json)
+        return
     with make_listener(quiet=quiet) as listener:
         record, folder = run_job(job, keep, listener)
     if as_json:

@@ -16,8 +16,7 @@ NUMERIC = ("documents", "value", "95 % interval", "chance")
 
 def print_run(record: RunRecord, folder: Path, console: Console | None = None) -> None:
     """Print a run's scores, what it cost, what to know about it, and where it is kept."""
-    if console is None:
-        console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = console or make_console()
     model = record.model
     variant = f", {model.pll}" if model.pll else ""
     console.print(
@@ -43,6 +42,11 @@ def print_run(record: RunRecord, folder: Path, console: Console | None = None) -
     for line in _notes(record):
         console.print(Text(line, style="yellow"))
     console.print(Text(f"kept in {folder}"))
+
+
+def make_console() -> Console:
+    """Standard output; where that is no terminal, tables are 160 wide."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
 
 
 def _is_last(task: TaskRecord, number: int) -> bool:

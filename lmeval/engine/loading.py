@@ -194,10 +194,7 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
     if source.revision is not None:
         _fetch_weights(options)
     model = _load_weights(source, kind, options).to(device).eval()
-    folders = [folder for folder in (source.folder, options.adapter and Path(options.adapter)) if folder]
-    files = [file for folder in folders for file in weight_files(folder)]
-    if source.gguf:
-        files = [source.gguf, *(weight_files(folders[1]) if options.adapter else ())]
+    files, configs = identity_files(source, options)
     record = ModelRecord(
         id=source.name,
         revision=source.revision,
@@ -205,7 +202,7 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         architecture=type(model).__name__,
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
         weights_sha256=weights_sha256(files),
-        config_sha256=file_sha256(file for folder in folders for file in config_files(folder)),
+        config_sha256=file_sha256(configs),
         dtype=str(model.dtype).removeprefix("torch."),
         step=_step_of_source(source),
         pll=(options.pll or PLL_VARIANTS[0]) if kind == "masked" else None,
@@ -222,6 +219,15 @@ def _step_of_source(source: ModelSource) -> int | None:
     """A revision's step; else that of the model's name."""
     of_revision = step_of(source.revision or "")
     return step_of(source.name) if of_revision is None else of_revision
+
+
+def identity_files(source: ModelSource, options: ModelOptions) -> tuple[list[Path], list[Path]]:
+    """The files that a model's weights are in, and its configuration files; an adapter's among them."""
+    folders = [folder for folder in (source.folder, options.adapter and Path(options.adapter)) if folder]
+    weights = [file for folder in folders for file in weight_files(folder)]
+    if source.gguf:
+        weights = [source.gguf, *(weight_files(Path(options.adapter)) if options.adapter else ())]
+    return weights, [file for folder in folders for file in config_files(folder)]
 
 
 def _fetch_weights(options: ModelOptions) -> None:
