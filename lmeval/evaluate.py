@@ -15,7 +15,7 @@ import lmeval
 from lmeval.documents import Documents, load_documents, load_shots
 from lmeval.engine.base import Engine, Usage
 from lmeval.errors import LmevalError, NumericError, RequestError
-from lmeval.metrics import PSEUDO, MetricOptions, measure
+from lmeval.metrics import PSEUDO, MetricOptions, measure, require_metrics
 from lmeval.prompts import Chat, build_prompts
 from lmeval.records import (
     NOT_EXTRACTED,
@@ -106,6 +106,10 @@ def prepare(spec: TaskSpec, settings: Settings, chat: Chat | None = None) -> Pre
     Raises:
         DataError, TemplateError, RequestError, UsageError: They cannot be had or do not fit the task.
     """
+    try:
+        require_metrics(spec.metrics, metric_options(spec), offline=settings.offline)
+    except LmevalError as error:
+        raise _in_task(error, spec) from error
     where = {"data_root": settings.data_root, "offline": settings.offline}
     num_fewshot = spec.num_fewshot
     if settings.num_fewshot is not None and spec.takes_shots:

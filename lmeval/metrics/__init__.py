@@ -13,15 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmeval.errors import DataError, NumericError, UsageError, did_you_mean
-from lmeval.metrics.base import Metric, MetricOptions, Samples, estimate, one_text
+from lmeval.metrics.base import Metric, MetricOptions, Samples, estimate, mean_of, one_text
 from lmeval.metrics.classification import CLASSIFICATION_METRICS, MINIMAL_PAIRS_METRICS
 from lmeval.metrics.likelihood import LIKELIHOOD_METRICS, PSEUDO, PSEUDO_METRICS
 from lmeval.metrics.plugin import PREFIX as PLUGIN_PREFIX
-from lmeval.metrics.plugin import compute_plugin
+from lmeval.metrics.plugin import compute_plugin, require_plugin
 from lmeval.metrics.qa import QA_METRICS
 from lmeval.metrics.repeated import METRICS_OF_K, REPEATED_METRICS
 from lmeval.metrics.summarization import SUMMARIZATION_METRICS
-from lmeval.metrics.translation import TRANSLATION_METRICS
+from lmeval.metrics.translation import TRANSLATION_METRICS, require_tokenizer
 from lmeval.records import MetricValue
 from lmeval.stats import FloatArray
 
@@ -37,6 +37,7 @@ __all__ = [
     "find_metric",
     "measure",
     "metric_names",
+    "require_metrics",
     "statistics",
     "takes_k",
     "texts_needed",
@@ -98,6 +99,19 @@ def find_metric(name: str) -> Metric:
         known = ", ".join((*METRICS, *(f"{family}@K" for family in METRICS_OF_K)))
         raise UsageError(f'There is no metric "{name}".{did_you_mean(name, METRICS)}', fix=f"one of: {known}")
     return METRICS[name]
+
+
+def require_metrics(names: Sequence[str], options: MetricOptions, *, offline: bool = False) -> None:
+    """See, before a model is run, that what these metrics read can be had: a script, a tokenizer and its file.
+
+    Raises:
+        UsageError: It cannot, with the next step.
+    """
+    for name in names:
+        if name.startswith(PLUGIN_PREFIX):
+            require_plugin(name)
+        elif name == "bleu":
+            require_tokenizer(options, offline=offline)
 
 
 def statistics(name: str, samples: Samples, options: MetricOptions) -> FloatArray:
@@ -219,5 +233,5 @@ def _texts_signature(metric: Metric, samples: Samples) -> str:
     repetitions = num_texts(samples)
     if repetitions == 1:
         return ""
-    how = "" if metric.reads_all_texts else ",pooled" if metric.interval == "bootstrap" else ",mean"
-    return f"|texts:{repetitions}{how}"
+    how = "mean" if metric.aggregate is mean_of else "pooled"
+    return f"|texts:{repetitions}" + ("" if metric.reads_all_texts else f",{how}")

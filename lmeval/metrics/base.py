@@ -20,7 +20,7 @@ from lmeval.stats import Estimate, FloatArray
 
 Samples = Sequence[Sample]
 
-# All but bootstrap have the columns (numerator, weight); their aggregate is sum / sum, or exp of it
+# All but bootstrap have the columns (numerator, weight), and an aggregate of sum / sum, or exp of it
 Interval = Literal["proportion", "mean", "ratio", "log_ratio", "bootstrap"]
 
 

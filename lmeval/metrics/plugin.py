@@ -73,6 +73,15 @@ def compute_plugin(name: str, samples: Samples, seed: int) -> MetricValue:
     )
 
 
+def require_plugin(name: str) -> None:
+    """See, before a model is run, that the metric named `evaluate:NAME_OR_PATH` can be had.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    _load(name.removeprefix(PREFIX), seed=0)
+
+
 def scalar(result: dict[str, Any], source: str, module_name: str) -> float:
     """The one number of a metric's result: under the metric's name, under "score", or the only one there is.
 

@@ -113,5 +113,5 @@ EXACT_MATCH = Metric(
 
 QA_METRICS = {
     "exact_match": EXACT_MATCH,
-    "f1": replace(EXACT_MATCH, statistics=f1_table, interval="mean"),
+    "f1": replace(EXACT_MATCH, statistics=f1_table, interval="bootstrap"),
 }

@@ -76,7 +76,7 @@ def _rouge(kind: str) -> Metric:
         return f"{how}|rouge_score:{version('rouge_score')}"
 
     return Metric(
-        table, mean_of, "mean", signature, unit="0-1", bounds=(0.0, 1.0), document_scores=score_column
+        table, mean_of, "bootstrap", signature, unit="0-1", bounds=(0.0, 1.0), document_scores=score_column
     )
 
 

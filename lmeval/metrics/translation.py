@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,29 +16,85 @@ from lmeval.stats import FloatArray
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric as Scorer
 
-_BLEU_TOKENIZERS = {
-    "zh": "zh",
-    "ja": "ja-mecab",
-    "ko": "ko-mecab",
-}  # sacrebleu's own choice by target language
+# sacrebleu's own choice by target language
+_BLEU_TOKENIZERS = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
+# those that read a SentencePiece model, which sacrebleu downloads; spm is its older name for the first
+SPM_TOKENIZERS = {"flores101": "flores101", "flores200": "flores200", "spm": "flores101"}
 
 
 def _bleu(options: MetricOptions) -> Scorer:
     from sacrebleu.metrics.bleu import BLEU
 
-    code = primary(options.language)
     # `force` silences only a warning about texts that look tokenized
     if options.bleu_tokenize is not None:
-        if options.bleu_tokenize not in BLEU.TOKENIZERS:
-            known = ", ".join(sorted(BLEU.TOKENIZERS))
-            raise UsageError(f'sacrebleu has no tokenizer "{options.bleu_tokenize}".', fix=f"one of: {known}")
-        return BLEU(tokenize=options.bleu_tokenize, force=True)
+        return _asked_for(options.bleu_tokenize)
+    code = primary(options.language)
     tokenize = _BLEU_TOKENIZERS.get(code, "char" if code in WITHOUT_SPACES else "13a")
     try:
         return BLEU(tokenize=tokenize, force=True)
     except (ImportError, RuntimeError):
         # MeCab is an extra of sacrebleu; without it, characters: the signature says which
         return BLEU(tokenize="char", force=True)
+
+
+def _asked_for(name: str) -> Scorer:
+    """BLEU with the tokenizer a task names.
+
+    Raises:
+        UsageError: It is not known, lacks a library, or its model file cannot be had.
+    """
+    from sacrebleu.metrics.bleu import BLEU
+
+    where = f"bleu_tokenize: {name}"
+    if name not in BLEU.TOKENIZERS:
+        known = ", ".join(sorted(BLEU.TOKENIZERS))
+        raise UsageError(f'sacrebleu has no tokenizer "{name}".', where=where, fix=f"one of: {known}")
+    try:
+        return BLEU(tokenize=SPM_TOKENIZERS.get(name, name), force=True)
+    except (ImportError, RuntimeError, OSError, SystemExit) as error:  # sacrebleu exits where TLS fails
+        if name in SPM_TOKENIZERS and not isinstance(error, ImportError):
+            raise _no_model_file(name, str(error) or type(error).__name__) from error
+        extra = "sentencepiece" if name in SPM_TOKENIZERS else f"'sacrebleu[{name[:2]}]'"
+        raise UsageError(
+            f'The tokenizer "{name}" needs a library that is not installed.',
+            where=where,
+            fix=f"pip install {extra}, or name another tokenizer",
+        ) from error
+
+
+def _model_file(name: str) -> Path:
+    """Where sacrebleu keeps a tokenizer's model."""
+    from sacrebleu.utils import SACREBLEU_DIR
+
+    return Path(SACREBLEU_DIR) / "models" / _model_url(name).rpartition("/")[2]
+
+
+def _model_url(name: str) -> str:
+    from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
+
+    return str(SPM_MODELS[SPM_TOKENIZERS[name]]["url"])
+
+
+def _no_model_file(name: str, why: str) -> UsageError:
+    return UsageError(
+        f'The tokenizer "{name}" reads a model file that cannot be had: {why}',
+        where=str(_model_file(name)),
+        fix=f"run once with a network, or copy {_model_url(name)} to that path",
+    )
+
+
+def require_tokenizer(options: MetricOptions, *, offline: bool) -> None:
+    """See, before a model is run, that the task's tokenizer of BLEU can be had.
+
+    Raises:
+        UsageError: It cannot.
+    """
+    name = options.bleu_tokenize
+    if name is None:
+        return
+    if offline and name in SPM_TOKENIZERS and not _model_file(name).is_file():
+        raise _no_model_file(name, "the network is not used (--offline)")
+    _asked_for(name)
 
 
 def _chrf(options: MetricOptions) -> Scorer:

@@ -86,7 +86,7 @@ def test_intervals() -> None:
     options = MetricOptions("qa", language="de")
     assert compute("exact_match", samples, options, seed=0)[0].ci_method == "wilson"
     f1 = compute("f1", samples, options, seed=0)[0]
-    assert f1.ci_method == "t"
+    assert f1.ci_method == "percentile bootstrap, 1000 resamples, seed 0"
     assert f1.value == pytest.approx((1 + 2 / 3 + 0) / 3)
 
 

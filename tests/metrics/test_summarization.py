@@ -66,6 +66,6 @@ def test_the_mean_over_documents(name: str) -> None:
     assert scores is not None
     assert value.value == pytest.approx(sum(scores) / 3)
     assert (scores[0], scores[1]) == (1, 0)
-    assert value.ci_method == "t"
+    assert value.ci_method == "percentile bootstrap, 1000 resamples, seed 0"
     assert value.unit == "0-1"
     assert ("sentences:newline" in value.signature) == (name == "rougeLsum")
