@@ -1,6 +1,6 @@
 """From a model's folder to an engine: its type, tokenizer, window, device, weights and identity.
 
-What a model is (causal or masked) is read from its configuration; weights are not touched before `load_engine`.
+What a model is (causal, masked or seq2seq) is read from its configuration; no weights are touched before `load_engine`.
 """
 
 from __future__ import annotations
@@ -28,6 +28,11 @@ from lmeval.engine.tokenization import TextEncoder
 from lmeval.errors import ModelError, UsageError
 from lmeval.records import ModelRecord
 
+AUTO_CLASSES = {  # type -> transformers' class that loads it
+    "causal": "AutoModelForCausalLM",
+    "masked": "AutoModelForMaskedLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+}
 FALLBACK_MAX_LENGTH = 2048  # for models that state no window (recurrent, ALiBi); as other harnesses take it
 
 
@@ -82,10 +87,10 @@ def check_type(config: Any | None, options: ModelOptions) -> str:
             f"{options.model} is a {found} model ({architecture}), not a {options.model_type} one",
             fix=f"leave out --model-type, or give --model-type {found}",
         )
-    if found not in ("causal", "masked"):
+    if found not in AUTO_CLASSES:
         raise ModelError(
-            f"{options.model} is a {found} model; this version evaluates causal and masked models only",
-            fix="give a causal or masked language model",
+            f"{options.model} is a {found} model; this version evaluates {', '.join(AUTO_CLASSES)} models only",
+            fix="give a model that scores or writes text",
         )
     return found
 
@@ -120,7 +125,13 @@ def load_tokenizer(model: str) -> TextEncoder:
 def max_window(config: Any, encoder: TextEncoder) -> int:
     """The most tokens the model can read at once, as its configuration and its tokenizer state it."""
     text = config.get_text_config()
-    names = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length")
+    names = (
+        "max_position_embeddings",
+        "n_positions",
+        "max_sequence_length",
+        "seq_length",
+        "max_encoder_position_embeddings",
+    )
     stated = [value for name in names if isinstance(value := getattr(text, name, None), int) and value > 0]
     limits = stated[:1]
     if stated and text.model_type in (
@@ -136,6 +147,13 @@ def max_window(config: Any, encoder: TextEncoder) -> int:
     if encoder.hf.model_max_length < 10**9:
         limits.append(int(encoder.hf.model_max_length))
     return min(limits, default=FALLBACK_MAX_LENGTH)
+
+
+def target_window(config: Any, max_length: int) -> int:
+    """The most tokens an encoder-decoder's decoder can read: the window, or less where the model states less."""
+    names = ("max_decoder_position_embeddings", "max_target_positions")
+    stated = [value for name in names if isinstance(value := getattr(config, name, None), int) and value > 0]
+    return min([max_length, *stated])
 
 
 def choose_max_length(asked: int | None, config: Any, encoder: TextEncoder) -> int:
@@ -209,10 +227,29 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         adapter=options.adapter,
         trust_remote_code=options.trust_remote_code,
     )
+    if kind == "seq2seq":
+        return _seq2seq_engine(model, encoder, record, max_length, options)
     network = Network(model)
     batch_tokens = options.batch_tokens or auto_batch_tokens(network, kind)
     make = CausalEngine if kind == "causal" else MaskedEngine
     return make(network, encoder, record, max_length=max_length, batch_tokens=batch_tokens)
+
+
+def _seq2seq_engine(
+    model: Any, encoder: TextEncoder, record: ModelRecord, max_length: int, options: ModelOptions
+) -> Any:
+    from lmeval.engine.network import auto_batch_tokens
+    from lmeval.engine.seq2seq import EncoderDecoder, Seq2SeqEngine
+
+    network = EncoderDecoder(model)
+    return Seq2SeqEngine(
+        network,
+        encoder,
+        record,
+        max_length=max_length,
+        target_length=target_window(model.config, max_length),
+        batch_tokens=options.batch_tokens or auto_batch_tokens(network, "masked"),  # no row mask to pay for
+    )
 
 
 def _step_of_source(source: ModelSource) -> int | None:
@@ -240,9 +277,8 @@ def _fetch_weights(options: ModelOptions) -> None:
 def _load_weights(source: ModelSource, kind: str, options: ModelOptions) -> Any:
     import transformers
 
-    classes = {"causal": transformers.AutoModelForCausalLM, "masked": transformers.AutoModelForMaskedLM}
     try:
-        model, report = classes[kind].from_pretrained(
+        model, report = getattr(transformers, AUTO_CLASSES[kind]).from_pretrained(
             source.folder,
             dtype=options.dtype,
             trust_remote_code=options.trust_remote_code,

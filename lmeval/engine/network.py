@@ -26,7 +26,7 @@ HEAD_CHUNK_BYTES = 64 * 2**20  # of float32 logits at a time on a CPU
 HEAD_CHUNK_BYTES_ACCELERATOR = 2**30
 
 
-class _HiddenStates(BaseModelOutputWithPastAndCrossAttentions):  # type: ignore[misc]
+class HiddenStates(BaseModelOutputWithPastAndCrossAttentions):  # type: ignore[misc]
     """A body's output with nothing but hidden states; whatever else a forward hands through is None."""
 
     def __getattr__(self, name: str) -> None:
@@ -85,7 +85,7 @@ class Network:
         return self._head(self.body, hidden)
 
     def _head(self, body: Any, hidden: Tensor) -> Tensor:
-        with _returning(body, _HiddenStates(last_hidden_state=hidden[None])):
+        with returning(body, HiddenStates(last_hidden_state=hidden[None])):
             ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
             logits: Tensor = self.model(input_ids=ids).logits
         return logits[0]
@@ -168,7 +168,7 @@ class Network:
 
 
 @contextmanager
-def _returning(module: Any, output: Any) -> Iterator[None]:
+def returning(module: Any, output: Any) -> Iterator[None]:
     """`module(...)` gives `output` within the block, whatever it is called with."""
     module.forward = lambda *args, **kwargs: output
     try:

@@ -109,10 +109,17 @@ class TextEncoder:
             for encoding in self.backend.encode_batch(batch, add_special_tokens=False):
                 yield Encoding(encoding.ids, encoding.offsets, encoding.word_ids)
 
-    def _encode_slow(self, text: str) -> list[int]:
+    def encode_targets(self, texts: Sequence[str]) -> Iterator[list[int]]:
+        """The ids of `texts` as an encoder-decoder's targets: Marian has another vocabulary for them."""
+        if self.backend is not None:
+            yield from (encoding.ids for encoding in self.encode_batch(texts))
+        else:
+            yield from (self._encode_slow(text, "text_target") for text in texts)
+
+    def _encode_slow(self, text: str, role: str = "text") -> list[int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return list(self.hf(text, add_special_tokens=False, verbose=False)["input_ids"])
+            return list(self.hf(**{role: text}, add_special_tokens=False, verbose=False)["input_ids"])
 
     def with_bos(self, ids: Sequence[int]) -> list[int]:
         """`ids` behind the BOS that the tokenizer adds, if it adds one and the text brings none itself."""
@@ -161,7 +168,12 @@ def target_start(whole: Encoding, context: Encoding, join: int) -> int:
     return spanning
 
 
-def _require_unicode(texts: Iterable[str]) -> None:
+def require_unicode(texts: Iterable[str]) -> None:
+    """Refuse half a surrogate pair.
+
+    Raises:
+        RequestError: A text holds one; `index` says which.
+    """
     for index, text in enumerate(texts):
         try:
             text.encode("utf-8")
@@ -174,7 +186,12 @@ def _require_unicode(texts: Iterable[str]) -> None:
             raise refused from None
 
 
-def _require_target(num_tokens: int, target: str) -> None:
+def require_target(num_tokens: int, target: str) -> None:
+    """Refuse a target of no tokens.
+
+    Raises:
+        RequestError: It has none.
+    """
     if num_tokens <= 0:
         raise RequestError(
             f"the target {target!r} has no tokens of its own, so there is nothing to score",
@@ -220,15 +237,15 @@ def causal_windows(
         ("", request.target) if request.whole_text else move_trailing_space(request.context, request.target)
         for request in requests
     ]
-    _require_unicode(context + target for context, target in pairs)
+    require_unicode(context + target for context, target in pairs)
     contexts = sorted({context for context, _ in pairs if context})
     encoded = dict(zip(contexts, encoder.encode_batch(contexts), strict=True))
     wholes = encoder.encode_batch([context + target for context, target in pairs])
     for request, (context, target), whole in zip(requests, pairs, wholes, strict=True):
         if not context:
-            _require_target(len(whole.ids), target)
+            require_target(len(whole.ids), target)
             full = _behind(encoder.prefix_id, whole.ids)
-            _require_target(len(full) - 1, target)
+            require_target(len(full) - 1, target)
             if request.whole_text:
                 yield rolling_windows(full, encoder.prefix_id, max_length, request.stride)
             else:
@@ -244,7 +261,7 @@ def causal_windows(
 
 def _fit(ids: list[int], start: int, target: str, max_length: int) -> Window:
     num_target = len(ids) - start
-    _require_target(num_target, target)
+    require_target(num_target, target)
     if num_target > max_length:
         raise RequestError(
             f"the target has {num_target} tokens, more than the model's window of {max_length}: {target[:60]!r}...",
@@ -262,7 +279,7 @@ def generation_prompts(
     Raises:
         RequestError: max_new_tokens leaves no room for a prompt.
     """
-    _require_unicode(request.context for request in requests)
+    require_unicode(request.context for request in requests)
     encodings = encoder.encode_batch([request.context for request in requests])
     for request, encoding in zip(requests, encodings, strict=True):
         room = max_length - request.max_new_tokens
@@ -299,7 +316,7 @@ def masked_spans(
             fix="raise --max-length to 3 or more",
         )
     texts = [request.context + request.target + request.suffix for request in requests]
-    _require_unicode(texts)
+    require_unicode(texts)
     for request, encoding in zip(requests, encoder.encode_batch(texts), strict=True):
         if encoding.offsets is None or encoding.words is None:
             raise ModelError(
@@ -315,7 +332,7 @@ def masked_spans(
         # trailing white space of the context belongs to the target, as for causal models
         begin, end = len(request.context.rstrip()), len(request.context) + len(request.target)
         scored = _covered(encoding.offsets, begin, end)
-        _require_target(len(scored), request.target)
+        require_target(len(scored), request.target)
         if request.whole_text:
             yield list(_text_spans(encoding, room, encoder))
             continue
