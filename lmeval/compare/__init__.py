@@ -24,7 +24,6 @@ from lmeval.compare.comparable import (
 )
 from lmeval.compare.flips import Flip, count_flips, document_changes, greedy_flips, worst_flips
 from lmeval.errors import NotComparableError, UsageError, did_you_mean
-from lmeval.metrics import METRICS
 from lmeval.paired import Difference, mcnemar, paired_difference
 from lmeval.runs import StoredRun, TaskScores
 from lmeval.stats import CONFIDENCE
@@ -59,13 +58,13 @@ class MetricComparison:
     b: float
     delta: float  # b - a
     relative: bool  # low and high are of b / a - 1, as a perplexity's difference is one of logarithms
-    low: float | None  # 95 %, of the difference or of the relative change
-    high: float | None
-    p: float | None  # two-sided, of no difference
-    method: str  # of interval and p
-    gains: int | None  # documents that B does better
-    losses: int | None
-    p_mcnemar: float | None  # exact, two-sided; 0/1 scores only
+    low: float | None = None  # 95 %, of the difference or of the relative change
+    high: float | None = None
+    p: float | None = None  # two-sided, of no difference
+    method: str = "none"  # of interval and p
+    gains: int | None = None  # documents that B does better
+    losses: int | None = None
+    p_mcnemar: float | None = None  # exact, two-sided; 0/1 scores only
     caveats: tuple[str, ...] = ()
     not_paired: str | None = None  # why there is no interval
 
@@ -248,8 +247,7 @@ def _compare_metric(
         "relative": ours.interval == "log_ratio",
     }
     if why := why_not_paired(a, b, name):
-        nothing = dict.fromkeys(("low", "high", "p", "gains", "losses", "p_mcnemar"))
-        return MetricComparison(**facts, **nothing, method="none", not_paired=why)
+        return MetricComparison(**facts, not_paired=why)
     assert ours.interval is not None, f"{name} is opaque"
     difference = paired_difference(
         ours.interval,
@@ -258,7 +256,7 @@ def _compare_metric(
         ours.aggregate,
         higher_is_better=ours.higher_is_better,
         clusters=clusters,
-        bounds=METRICS[name].bounds,
+        bounds=ours.bounds,
         rng=np.random.default_rng(BOOTSTRAP_SEED),
     )
     gains, losses = count_flips(a, b, name)

@@ -16,7 +16,6 @@ Names = tuple[str, str]  # how messages call the two runs
 
 PER_TOKEN = ("token_ppl", PSEUDO["token_ppl"])
 _SAME_AGAIN = "run both with the same task file, documents, shots and prompts"
-_ABSENT = "the other run has no such metric"
 
 
 def require_comparable(
@@ -44,10 +43,7 @@ def require_comparable(
         found.append(why)
     if found:
         listed = "".join(f"\n  {line}" for line in dict.fromkeys(found))
-        raise NotComparableError(
-            f"{baseline.name}: the runs cannot be compared:{listed}",
-            fix=_SAME_AGAIN if found[0] != _ABSENT else None,
-        )
+        raise NotComparableError(f"{baseline.name}: the runs cannot be compared:{listed}", fix=_SAME_AGAIN)
 
 
 def task_differences(a: TaskScores, b: TaskScores, names: Names = ("baseline", "candidate")) -> Iterator[str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmeval.metrics import find_metric
 from lmeval.records import Sample
 from lmeval.runs import TaskScores
 from lmeval.stats import FloatArray
@@ -37,7 +36,7 @@ def document_changes(baseline: TaskScores, candidate: TaskScores, metric: str) -
         ours, theirs = (table[:, 0] / table[:, 1] for table in tables)
     elif found.interval in ("ratio", "log_ratio"):
         ours, theirs = (table[:, 0] for table in tables)
-    elif (scores_of := find_metric(metric).document_scores) is not None:
+    elif (scores_of := found.document_scores) is not None:
         ours, theirs = map(scores_of, tables)
     else:
         return None

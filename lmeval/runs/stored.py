@@ -6,7 +6,7 @@ file, is a `Source`; what is read from either is the same, to the last digit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from lmeval.errors import NotComparableError
-from lmeval.metrics import METRICS, PLUGIN_PREFIX
-from lmeval.metrics.base import Interval
+from lmeval.errors import NotComparableError, UsageError
+from lmeval.metrics import PLUGIN_PREFIX, find_metric
+from lmeval.metrics.base import Interval, Metric
 from lmeval.records import MetricValue, RunRecord, Sample, TaskRecord
 from lmeval.stats import Aggregate, FloatArray
 
@@ -82,15 +82,23 @@ class MetricScores:
         """How it was computed."""
         return self.record.signature
 
+    @cached_property
+    def metric(self) -> Metric | None:
+        """How this version of lmeval computes it; None for an opaque metric."""
+        try:
+            return find_metric(self.name)
+        except UsageError:
+            return None
+
     @property
     def interval(self) -> Interval | None:
         """The kind of its statistics, see metrics.base; None for an opaque metric."""
-        return METRICS[self.name].interval if self.name in METRICS else None
+        return self.metric.interval if self.metric else None
 
     @property
     def opaque_because(self) -> str | None:
         """Why it has no statistics; None where it has."""
-        if self.name in METRICS:
+        if self.metric is not None:
             return None
         if self.name.startswith(PLUGIN_PREFIX):
             return "a metric of the evaluate library gives one number for all documents and none for each"
@@ -99,8 +107,17 @@ class MetricScores:
     @property
     def aggregate(self) -> Aggregate:
         """Summed statistics (R, K) to values (R,)."""
-        self._require_statistics()
-        return METRICS[self.name].aggregate
+        return self._transparent().aggregate
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Between which the value lies."""
+        return self._transparent().bounds
+
+    @property
+    def document_scores(self) -> Callable[[FloatArray], FloatArray] | None:
+        """Statistics (n, K) to each document's own score (n,); None where there is no such thing."""
+        return self._transparent().document_scores
 
     @cached_property
     def statistics(self) -> FloatArray:
@@ -110,15 +127,16 @@ class MetricScores:
             NotComparableError: The metric is opaque.
             StoreError: The samples are damaged, or do not give the value that the record holds.
         """
-        self._require_statistics()
+        self._transparent()
         return self.source.statistics(self.name)
 
-    def _require_statistics(self) -> None:
-        if self.opaque_because:
+    def _transparent(self) -> Metric:
+        if self.metric is None:
             raise NotComparableError(
                 f'The metric "{self.name}" cannot be compared document by document: {self.opaque_because}.',
                 fix="compare by another metric of the task",
             )
+        return self.metric
 
 
 @dataclass(frozen=True)
