@@ -1,19 +1,37 @@
-"""All rules together: which tasks they bind, Holm's correction of FAIL, and the one verdict of the suite."""
+"""All rules together: which tasks they bind, Holm's correction of FAIL, and the one verdict of the suite.
+
+PASS needs every rule to pass and no correction: the suite passes wrongly only where some rule does (intersection-union,
+Berger 1982). FAIL needs one, so its p-values are corrected (Holm 1979): uncorrected, ten rules with nothing wrong raise
+an alarm in 40 % of the runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+import fnmatch
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from lmeval.gate.config import GateConfig, Rule
-from lmeval.gate.rules import RuleResult, Verdict
+from lmeval.compare.comparable import run_notes, task_notes
+from lmeval.errors import did_you_mean
+from lmeval.gate.config import GateConfig, Margin, Rule
+from lmeval.gate.rules import Against, RuleResult, Verdict, judge, not_comparable, with_verdict
+from lmeval.metrics.base import Interval
+from lmeval.paired import StepNoise, holm
+from lmeval.runs import MetricScores, StoredRun
 
-if TYPE_CHECKING:
-    from lmeval.paired import StepNoise
-    from lmeval.runs import StoredRun
-
+# The one place where a verdict becomes an exit code
 EXIT_CODES: dict[Verdict, int] = {"PASS": 0, "FAIL": 10, "INCONCLUSIVE": 11, "NOT_COMPARABLE": 12}
+
+# What a rule may cost where nobody has said: about the smallest loss that people act on
+_DEFAULT_MARGINS: dict[Interval, Margin] = {
+    "proportion": Margin(0.01),
+    "mean": Margin(0.01),
+    "ratio": Margin(0.005, relative=True),  # bits per byte
+    "log_ratio": Margin(0.01, relative=True),  # perplexities
+    "bootstrap": Margin(0.01),
+}
+_DEFAULT_ON_A_HUNDRED = Margin(1.0)  # BLEU, chrF, TER
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +41,15 @@ class GateReport:
     verdict: Verdict
     results: tuple[RuleResult, ...]
     config: GateConfig
+    runs: Mapping[
+        str, Mapping[str, object]
+    ]  # candidate, baseline and anchor: what tells each from other runs
     notes: tuple[str, ...] = ()
 
     @property
     def exit_code(self) -> int:
         """What the command exits with: EXIT_CODES of the verdict, nothing else."""
         return EXIT_CODES[self.verdict]
-
-
-def bind_rules(config: GateConfig, candidate: StoredRun, baseline: StoredRun | None) -> tuple[Rule, ...]:
-    """Every rule on every task that it names, globs expanded and metrics filled in; default rules where the config
-    has none. A rule that nothing matches is kept as it is: judging it gives NOT_COMPARABLE."""
-    raise NotImplementedError
 
 
 def judge_suite(
@@ -45,13 +60,215 @@ def judge_suite(
     anchor: StoredRun | None = None,
     noise: Mapping[tuple[str, str], StepNoise] | None = None,
 ) -> GateReport:
-    """Judge every rule against the baseline and, where there is one, the anchor."""
-    raise NotImplementedError
+    """Judge every rule against the baseline and, where there is one, the anchor.
+
+    Args:
+        candidate: The run that is judged.
+        baseline: None where the config has `min` and `max` only.
+        config: The gate file, or an empty GateConfig: then default rules are made from the runs.
+        anchor: A second baseline that stays fixed: what loses a little at every step must still pass it.
+        noise: Step noise by (task, metric), where checkpoints of one training run are compared.
+
+    Raises:
+        UsageError: A rule makes no sense for its metric.
+    """
+    rules = bind_rules(config, candidate, baseline)
+    results = [
+        _judge_one(rule, candidate, other, config, against, (noise or {}).get((rule.task, rule.metric or "")))
+        for rule in rules
+        for against, other in _opponents(rule, baseline, anchor)
+    ]
+    runs = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
+    identities = {name: run.identity for name, run in runs.items() if run is not None}
+    return conclude(results, config, runs=identities, notes=_notes(candidate, baseline, config))
 
 
-def conclude(results: Sequence[RuleResult], config: GateConfig, *, notes: Sequence[str] = ()) -> GateReport:
+def _opponents(
+    rule: Rule, baseline: StoredRun | None, anchor: StoredRun | None
+) -> Iterator[tuple[Against, StoredRun | None]]:
+    yield "baseline", baseline
+    if rule.needs_baseline and anchor is not None:
+        yield "anchor", anchor
+
+
+# ---- which rules there are ----
+
+
+def bind_rules(config: GateConfig, candidate: StoredRun, baseline: StoredRun | None) -> tuple[Rule, ...]:
+    """Every rule on every task that it names, globs expanded and metrics filled in.
+
+    Where the config has no rules they are made from the runs: no worse, by a default margin, in the main metric of each
+    task of the baseline. A rule that matches no task is kept as it is: judging it says so.
+    """
+    if not config.rules:
+        return tuple(default_rules(config, candidate, baseline))
+    names = list(dict.fromkeys([*(baseline.tasks if baseline else ()), *candidate.tasks]))
+    return tuple(
+        replace(rule, task=task, metric=rule.metric or _main_metric(task, candidate, baseline))
+        for rule in config.rules
+        for task in _matching(rule.task, names)
+    )
+
+
+def _matching(pattern: str, names: Sequence[str]) -> list[str]:
+    if pattern in names or not is_glob(pattern):
+        return [pattern]
+    return [name for name in names if fnmatch.fnmatchcase(name, pattern)] or [pattern]
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether a task's name in a gate file means all that match."""
+    return re.search(r"[*?\[]", pattern) is not None
+
+
+def _main_metric(task: str, *runs: StoredRun | None) -> str | None:
+    return next((next(iter(run.tasks[task].metrics)) for run in runs if run and task in run.tasks), None)
+
+
+def default_rules(config: GateConfig, candidate: StoredRun, baseline: StoredRun | None) -> Iterator[Rule]:
+    """No worse than the baseline, by a default margin, in the main metric of each of its tasks."""
+    defaults = config.defaults
+    for name, task in (baseline.tasks if baseline else {}).items():
+        metric = _default_metric(list(task.metrics.values()))
+        yield Rule(
+            name,
+            metric.name,
+            "noninferior",
+            default_margin(metric),
+            level=defaults.level,
+            on_inconclusive=defaults.on_inconclusive,
+            cluster=defaults.cluster,
+        )
+
+
+def _default_metric(metrics: Sequence[MetricScores]) -> MetricScores:
+    """The main metric, or the first that can be compared document by document."""
+    return next((metric for metric in metrics if metric.interval is not None), metrics[0])
+
+
+def default_margin(metric: MetricScores) -> Margin:
+    """How much worse a metric may be where no gate file says: a point of 100, or a share of a perplexity."""
+    if metric.interval == "bootstrap" and "100" in metric.unit:
+        return _DEFAULT_ON_A_HUNDRED
+    return _DEFAULT_MARGINS[metric.interval or "mean"]
+
+
+# ---- one rule ----
+
+
+def _judge_one(
+    rule: Rule,
+    candidate: StoredRun,
+    other: StoredRun | None,
+    config: GateConfig,
+    against: Against,
+    noise: StepNoise | None,
+) -> RuleResult:
+    problem = missing(rule, candidate, "the candidate")
+    if problem is None and rule.needs_baseline:
+        problem = "no baseline is given" if other is None else missing(rule, other, f"the {against}")
+    if problem is not None:
+        return not_comparable(rule, problem, against)
+    theirs = other.tasks[rule.task] if other is not None and rule.needs_baseline else None
+    return judge(rule, candidate.tasks[rule.task], theirs, config.defaults, against=against, noise=noise)
+
+
+def missing(rule: Rule, run: StoredRun, which: str) -> str | None:
+    """Why the run cannot answer the rule; None where it can."""
+    if rule.task not in run.tasks:
+        if why := run.record.skipped.get(rule.task):
+            return f"{which} has left out the task {rule.task}: {why}"
+        if is_glob(rule.task):
+            return f'no task matches "{rule.task}"; {which} has {_listed(run.tasks)}'
+        return f'{which} has no task "{rule.task}".{did_you_mean(rule.task, run.tasks)} It has {_listed(run.tasks)}'
+    metrics = run.tasks[rule.task].metrics
+    if rule.metric not in metrics:
+        name = str(rule.metric)
+        return f'{which} has no metric "{name}" of {rule.task}.{did_you_mean(name, metrics)} It has {_listed(metrics)}'
+    return None
+
+
+def _listed(names: Mapping[str, object]) -> str:
+    shown = list(names)[:8]
+    more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return ", ".join(shown) + more
+
+
+def _notes(candidate: StoredRun, baseline: StoredRun | None, config: GateConfig) -> list[str]:
+    notes = []
+    if baseline is not None:
+        notes += _pair_notes(candidate, baseline)
+    if not config.rules and baseline is not None:
+        notes.append(
+            "no gate file: these are default rules, one for the main metric of each task of the baseline; "
+            "--write-config gate.yaml writes them to a file where you set the margins"
+        )
+        new = [name for name in candidate.tasks if name not in baseline.tasks]
+        if new:
+            notes.append(f"not judged, since the baseline does not have them: {', '.join(new)}")
+    if config.rules and all(rule.level == "warn" for rule in config.rules):
+        notes.append("every rule is at level warn: this gate cannot fail")
+    return notes
+
+
+def _pair_notes(candidate: StoredRun, baseline: StoredRun) -> list[str]:
+    if baseline.record.run_id == candidate.record.run_id:
+        return ["candidate and baseline are the same run: every difference is 0 by construction"]
+    notes = run_notes(baseline.record, candidate.record)
+    for name, task in baseline.tasks.items():
+        if name in candidate.tasks:
+            notes += task_notes(task, candidate.tasks[name])
+    return notes
+
+
+# ---- the verdict ----
+
+
+def conclude(
+    results: Sequence[RuleResult],
+    config: GateConfig,
+    *,
+    runs: Mapping[str, Mapping[str, object]] | None = None,
+    notes: Sequence[str] = (),
+) -> GateReport:
     """Correct the FAIL p-values by Holm within each level, set each rule's verdict and the suite's.
 
-    Sequential results come here too: their p-values are anytime-valid, 1 / the largest betting wealth.
+    Results of a sequential test come here too: their p-values hold at any time.
     """
-    raise NotImplementedError
+    alpha = config.defaults.alpha
+    adjusted = _adjusted(results)
+    corrected = tuple(
+        with_verdict(result, adjusted[number], alpha) if number in adjusted else result
+        for number, result in enumerate(results)
+    )
+    return GateReport(suite_verdict(corrected), corrected, config, runs or {}, tuple(notes))
+
+
+def _adjusted(results: Sequence[RuleResult]) -> dict[int, float]:
+    """Holm's p-values by the number of the result. Rules that only warn are a family of their own."""
+    adjusted: dict[int, float] = {}
+    for level in ("error", "warn"):
+        family = [i for i, r in enumerate(results) if r.rule.level == level and r.p_fail is not None]
+        # a claim that a caveat forbids counts as a test all the same
+        p_values = [1.0 if results[i].blocked else results[i].p_fail or 0.0 for i in family]
+        adjusted |= dict(zip(family, holm(p_values), strict=True))
+    return adjusted
+
+
+def suite_verdict(results: Sequence[RuleResult]) -> Verdict:
+    """NOT_COMPARABLE if a rule of level error is, else FAIL if one is, else INCONCLUSIVE if one that must not be is.
+
+    An INCONCLUSIVE rule stands in the way of PASS where `on_inconclusive` is "fail", not where it is "pass" or "warn".
+    """
+    binding = [result for result in results if result.rule.level == "error"]
+    found = {r.verdict for r in binding if r.verdict != "INCONCLUSIVE" or r.rule.on_inconclusive == "fail"}
+    for verdict in ("NOT_COMPARABLE", "FAIL", "INCONCLUSIVE"):
+        if verdict in found:
+            return verdict
+    return "PASS"
+
+
+def refusal(config: GateConfig, problem: str, *, candidate: StoredRun) -> GateReport:
+    """The report where there is nothing to compare with: every rule is NOT_COMPARABLE, and so is the suite."""
+    results = tuple(not_comparable(rule, problem) for rule in config.rules)
+    return GateReport("NOT_COMPARABLE", results, config, {"candidate": candidate.identity}, (problem,))

@@ -1,0 +1,189 @@
+"""`lmeval gate`: compare with a baseline by the rules of a gate file, print, write reports, exit with the verdict."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from lmeval.errors import NotComparableError, UsageError
+from lmeval.gate.config import GateConfig, load_gate_file
+
+if TYPE_CHECKING:
+    from lmeval.gate.suite import GateReport
+
+STDOUT = Path("-")
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Where a report goes; a path of "-" is standard output, which then carries nothing else."""
+
+    json: Path | None = None
+    junit: Path | None = None
+    markdown: Path | None = None
+    github: bool = False
+
+    def __post_init__(self) -> None:
+        to_stdout = [name for name in ("json", "junit", "markdown") if getattr(self, name) == STDOUT]
+        if len(to_stdout) > 1 or (to_stdout and self.github):
+            both = " and ".join([f"--{name} -" for name in to_stdout] + ["--github"] * self.github)
+            raise UsageError(f"{both} would both write to standard output", fix="give a file name for one")
+
+    @property
+    def uses_stdout(self) -> bool:
+        """One of the formats is written to standard output."""
+        return STDOUT in (self.json, self.junit, self.markdown)
+
+
+def gate(
+    candidate: Annotated[
+        str | None, typer.Argument(help="The run to judge: its folder, or a baseline file.")
+    ] = None,
+    baseline: Annotated[str | None, typer.Option(help="The run to compare with.")] = None,
+    anchor: Annotated[str | None, typer.Option(help="A second baseline that stays fixed.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Gate file; without it default rules are made.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write canonical JSON to this file; - is stdout.")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write Markdown to this file.")] = None,
+    github: Annotated[
+        bool, typer.Option("--github", help="Write the job summary and annotations of GitHub.")
+    ] = False,
+    write_config: Annotated[
+        Path | None, typer.Option(help="Write the default rules to a gate file, and stop.")
+    ] = None,
+) -> None:
+    """Judge a run by a baseline: exit code 0 PASS, 10 FAIL, 11 INCONCLUSIVE, 12 NOT COMPARABLE."""
+    outputs = Outputs(json_file, junit, markdown, github)
+    settings = load_gate_file(config) if config else GateConfig()
+    if candidate is None:
+        raise UsageError("lmeval gate needs a CANDIDATE", fix="give the folder of the run to judge")
+    paths = baseline_paths(settings, baseline, anchor)
+    if write_config is not None:
+        write_default_config(write_config, candidate, paths)
+        return
+    report = judge_stored(candidate, paths, settings)
+    emit(report, outputs)
+    raise typer.Exit(report.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class BaselinePaths:
+    """The runs that a candidate is compared with."""
+
+    baseline: Path | None
+    anchor: Path | None
+
+
+def baseline_paths(config: GateConfig, baseline: str | None, anchor: str | None) -> BaselinePaths:
+    """What the command line names, else what the gate file does.
+
+    Raises:
+        UsageError: Neither names a baseline, and some rule needs one.
+    """
+    spec = config.baseline
+    path = Path(baseline) if baseline else config.resolve(spec.path) if spec else None
+    fixed = Path(anchor) if anchor else config.resolve(spec.anchor) if spec and spec.anchor else None
+    if path is None and (not config.rules or any(rule.needs_baseline for rule in config.rules)):
+        raise UsageError(
+            "lmeval gate needs a baseline", fix="give --baseline RUN, or `baseline` in the gate file"
+        )
+    return BaselinePaths(path, fixed)
+
+
+def judge_stored(candidate: str, paths: BaselinePaths, config: GateConfig) -> GateReport:
+    """Judge a finished run; a baseline that is not there gives a report that says so."""
+    from lmeval.gate.suite import judge_suite, refusal
+    from lmeval.runs import load_run
+
+    judged = load_run(candidate)
+    try:
+        _require_there(paths)
+    except NotComparableError as error:
+        return refusal(config, str(error), candidate=judged)
+    baseline = load_run(paths.baseline) if paths.baseline else None
+    anchor = load_run(paths.anchor) if paths.anchor else baseline.anchor if baseline else None
+    return judge_suite(judged, baseline, config, anchor=anchor)
+
+
+def _require_there(paths: BaselinePaths) -> None:
+    for name, path in (("baseline", paths.baseline), ("anchor", paths.anchor)):
+        if path is not None and not path.exists():
+            raise NotComparableError(
+                f"There is no {name} at {path}.",
+                fix=f"`lmeval baseline save RUN --output {path}` keeps a run as one",
+            )
+
+
+def write_default_config(file: Path, candidate: str, paths: BaselinePaths) -> None:
+    """Write the default rules of these runs as a gate file.
+
+    Raises:
+        UsageError: The file is there already, or cannot be written.
+    """
+    from lmeval.gate.starter import gate_file_text
+    from lmeval.runs import load_run
+
+    assert paths.baseline is not None, "without rules there is a baseline"
+    if file.exists():
+        raise UsageError(f"{file} exists and is not overwritten.", fix="take another name")
+    base = os.path.relpath(paths.baseline, file.parent)
+    text = gate_file_text(load_run(candidate), load_run(paths.baseline), base)
+    _write(file, text)
+    typer.echo(f"wrote {file}; next: lmeval gate {candidate} --config {file}")
+
+
+def emit(report: GateReport, outputs: Outputs) -> None:
+    """Print the table and write what was asked for, whatever the verdict."""
+    from lmeval.cli.gate_table import print_report
+    from lmeval.gate.formats import json_text, junit_text
+    from lmeval.gate.summary import markdown_text
+
+    writers: Mapping[str, tuple[Path | None, Callable[[GateReport], str]]] = {
+        "json": (outputs.json, json_text),
+        "junit": (outputs.junit, junit_text),
+        "markdown": (outputs.markdown, markdown_text),
+    }
+    print_report(report, sys.stderr if outputs.uses_stdout else sys.stdout)
+    for path, make in writers.values():
+        if path == STDOUT:
+            sys.stdout.write(make(report))
+        elif path is not None:
+            _write(path, make(report))
+    if outputs.github:
+        _tell_github(report)
+
+
+def _write(path: Path, text: str) -> None:
+    from lmeval.store import write_whole
+
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror}.", fix="give another file name"
+        ) from None
+
+
+def _tell_github(report: GateReport) -> None:
+    from lmeval.gate.summary import SUMMARY_BYTES, annotation_lines, github_summary
+
+    for line in annotation_lines(report):
+        typer.echo(line)
+    name = os.environ.get("GITHUB_STEP_SUMMARY")
+    if not name:
+        typer.echo("--github: no job summary is written, since GITHUB_STEP_SUMMARY is not set", err=True)
+        return
+    try:
+        with Path(name).open("ab") as stream:
+            room = SUMMARY_BYTES - stream.tell()  # what the step wrote before counts too
+            stream.write(github_summary(report, room).encode("utf-8", "replace"))
+    except OSError as error:
+        raise UsageError(f"The job summary {name} cannot be written: {error.strerror}.") from None

@@ -1,0 +1,240 @@
+"""One run's metric against a fixed bound: the tests behind `min` and `max` on `ci_bound`.
+
+0/1 scores take the score test, whose inversion is Wilson's interval (Wilson 1927); means, ratios and perplexities
+(on the log scale) a t-test over documents; corpus metrics the bootstrap. Documents of one cluster are summed first:
+the cluster is then what was sampled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Protocol
+
+import numpy as np
+
+from lmeval import stats
+from lmeval.metrics.base import Interval
+from lmeval.stats import Aggregate, FloatArray
+
+_NORMAL = NormalDist()
+NUM_RESAMPLES = 2000
+
+
+class Level(Protocol):
+    """A metric's value and what its documents say about the value behind it."""
+
+    @property
+    def value(self) -> float:
+        """The metric."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """Documents, or clusters."""
+        ...
+
+    @property
+    def method(self) -> str:
+        """For tables and records."""
+        ...
+
+    @property
+    def stderr(self) -> float:
+        """Of `value`."""
+        ...
+
+    def p_above(self, bound: float) -> float:
+        """One-sided p of H0: the metric is at most `bound`."""
+        ...
+
+    def p_below(self, bound: float) -> float:
+        """One-sided p of H0: the metric is at least `bound`."""
+        ...
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """Two-sided, dual to the two tests."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreLevel:
+    """A share of 0/1 scores."""
+
+    value: float
+    n: int
+    method: str = "score test of one share (Wilson)"
+
+    @property
+    def stderr(self) -> float:
+        """See Level."""
+        return math.sqrt(self.value * (1 - self.value) / self.n)
+
+    def p_above(self, bound: float) -> float:
+        """See Level."""
+        return 1 - self._below(bound)
+
+    def p_below(self, bound: float) -> float:
+        """See Level."""
+        return self._below(bound)
+
+    def _below(self, bound: float) -> float:
+        """Probability of so low a share, were the true one `bound`."""
+        if not 0 < bound < 1:  # a share cannot lie beyond 0 and 1, and at them it has no variance
+            return (
+                float(self.value >= bound) if bound <= 0 else float(self.value > bound or bound == self.value)
+            )
+        return _NORMAL.cdf((self.value - bound) / math.sqrt(bound * (1 - bound) / self.n))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """See Level."""
+        return stats.wilson(self.value * self.n, self.n, confidence)
+
+
+@dataclass(frozen=True, slots=True)
+class TLevel:
+    """A mean or ratio with a standard error; with `log_scale` the exponential of one."""
+
+    centre: float
+    spread: float  # its standard error
+    n: int
+    method: str
+    log_scale: bool = False
+
+    @property
+    def value(self) -> float:
+        """The metric."""
+        return math.exp(self.centre) if self.log_scale else self.centre
+
+    @property
+    def stderr(self) -> float:
+        """See Level; by the delta method on the log scale."""
+        return self.value * self.spread if self.log_scale else self.spread
+
+    def p_above(self, bound: float) -> float:
+        """See Level."""
+        return 1 - self._below(bound)
+
+    def p_below(self, bound: float) -> float:
+        """See Level."""
+        return self._below(bound)
+
+    def _below(self, bound: float) -> float:
+        from scipy.special import stdtr
+
+        if self.log_scale and bound <= 0:  # a perplexity is above 0 whatever the documents
+            return 1.0
+        distance = self.centre - (math.log(bound) if self.log_scale else bound)
+        if self.spread == 0:
+            return 0.5 if distance == 0 else float(distance > 0)
+        return float(stdtr(self.n - 1, distance / self.spread))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """See Level."""
+        half = stats.t_quantile(self.n - 1, confidence) * self.spread
+        low, high = self.centre - half, self.centre + half
+        return (math.exp(low), math.exp(high)) if self.log_scale else (low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapLevel:
+    """A corpus metric with its values on resampled documents."""
+
+    value: float
+    resampled: FloatArray  # (R,)
+    n: int
+    method: str
+
+    @property
+    def stderr(self) -> float:
+        """See Level."""
+        return float(self.resampled.std(ddof=1))
+
+    def p_above(self, bound: float) -> float:
+        """See Level."""
+        return self._share(self.resampled <= bound)
+
+    def p_below(self, bound: float) -> float:
+        """See Level."""
+        return self._share(self.resampled >= bound)
+
+    @staticmethod
+    def _share(extreme: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]) -> float:
+        # the 1s keep p above 0: R resamples can show no less than 1 / (R + 1) (Davison & Hinkley 1997, 4.2)
+        return (1 + int(extreme.sum())) / (1 + len(extreme))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """See Level."""
+        low, high = np.quantile(self.resampled, [(1 - confidence) / 2, (1 + confidence) / 2])
+        return float(low), float(high)
+
+
+def level_of(
+    kind: Interval,
+    table: FloatArray,
+    aggregate: Aggregate,
+    *,
+    clusters: Sequence[str | None] | None,
+    rng: np.random.Generator,
+) -> Level | None:
+    """The level of a metric from its statistics; None where one document, or one cluster, has no spread to judge by.
+
+    Args:
+        kind: How the metric's interval is found, see metrics.base.
+        table: Shape (n, K).
+        aggregate: The metric of summed statistics, (R, K) -> (R,).
+        clusters: Of the documents; None or all different where they are independent.
+        rng: Of the bootstrap.
+    """
+    scores = table[:, 0]
+    if kind == "proportion" and np.isin(scores, (0.0, 1.0)).all() and not _binds(clusters):
+        return ScoreLevel(float(scores.mean()), len(scores))
+    unit = "documents"
+    if _binds(clusters):
+        assert clusters is not None
+        table, unit = summed_by_cluster(table, clusters), "clusters"
+    if len(table) < 2:
+        return None
+    if kind == "bootstrap":
+        value = float(aggregate(table.sum(axis=0, keepdims=True))[0])
+        resampled = stats.bootstrap_values(table, aggregate, rng, NUM_RESAMPLES)
+        if not np.isfinite(resampled).all():
+            return None
+        return BootstrapLevel(
+            value, resampled, len(table), f"bootstrap over {unit}, {NUM_RESAMPLES} resamples"
+        )
+    numerators, weights = table[:, 0], table[:, 1]
+    stderr = stats.ratio_stderr(numerators, weights)
+    assert stderr is not None
+    if stderr == 0:
+        return _without_spread(kind, table)
+    log_scale = kind == "log_ratio"
+    method = f"t over {unit}" + (", on the log scale" if log_scale else "")
+    return TLevel(float(numerators.sum() / weights.sum()), stderr, len(table), method, log_scale)
+
+
+def _without_spread(kind: Interval, table: FloatArray) -> Level | None:
+    """The level of documents that all score the same, which a t-test would believe at any n."""
+    value = float(table[:, 0].sum() / table[:, 1].sum())
+    if kind in ("proportion", "mean") and 0 <= value <= 1:  # no score in [0, 1] varies more than a 0/1 score
+        return ScoreLevel(value, len(table), "score test of one share: the scores are all the same")
+    return None
+
+
+def _binds(clusters: Sequence[str | None] | None) -> bool:
+    """Some cluster holds more than one document."""
+    if clusters is None:
+        return False
+    named = [cluster for cluster in clusters if cluster is not None]
+    return len(set(named)) < len(named)
+
+
+def summed_by_cluster(table: FloatArray, clusters: Sequence[str | None]) -> FloatArray:
+    """The statistics of each cluster's documents, summed: (n, K) -> (C, K). None is a cluster of its own."""
+    numbers: dict[object, int] = {}
+    rows = [numbers.setdefault((i,) if c is None else c, len(numbers)) for i, c in enumerate(clusters)]
+    summed = np.zeros((len(numbers), table.shape[1]))
+    np.add.at(summed, rows, table)
+    return summed
