@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import lmeval
+from lmeval.cli.compare import compare
 from lmeval.cli.data import data_app
 from lmeval.cli.run import run
 from lmeval.cli.tasks import tasks_app
@@ -28,6 +29,7 @@ app = typer.Typer(
     help="Evaluate language models: from a YAML task to a number with its uncertainty.",
 )
 app.command()(run)
+app.command()(compare)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(data_app, name="data")
 
