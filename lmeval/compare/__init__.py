@@ -25,7 +25,7 @@ from lmeval.compare.comparable import (
 from lmeval.compare.flips import Flip, count_flips, document_changes, greedy_flips, worst_flips
 from lmeval.errors import NotComparableError, UsageError, did_you_mean
 from lmeval.paired import Difference, mcnemar, paired_difference
-from lmeval.runs import StoredRun, TaskScores
+from lmeval.runs import MetricScores, StoredRun, TaskScores
 from lmeval.stats import CONFIDENCE
 
 __all__ = [
@@ -261,7 +261,9 @@ def _compare_metric(
     )
     gains, losses = count_flips(a, b, name)
     low, high = _interval(difference, ours.higher_is_better, relative=facts["relative"])
-    is_binary = ours.interval == "proportion" and gains is not None and losses is not None
+    mcnemar_p = None
+    if gains is not None and losses is not None and _is_binary(ours) and _is_binary(theirs):
+        mcnemar_p = mcnemar(gains, losses, "two-sided")
     return MetricComparison(
         **facts,
         low=low,
@@ -270,9 +272,17 @@ def _compare_metric(
         method=difference.method,
         gains=gains,
         losses=losses,
-        p_mcnemar=mcnemar(gains, losses, "two-sided") if is_binary else None,  # type: ignore[arg-type]
+        p_mcnemar=mcnemar_p,
         caveats=tuple(caveat.text for caveat in difference.caveats),
     )
+
+
+def _is_binary(metric: MetricScores) -> bool:
+    """Whether each document is right or wrong, and none in between."""
+    if metric.interval != "proportion":
+        return False
+    scores = metric.statistics[:, 0] / metric.statistics[:, 1]
+    return bool(np.isin(scores, (0.0, 1.0)).all())
 
 
 def two_sided(difference: Difference) -> float:

@@ -1,0 +1,197 @@
+"""`lmeval compare`: two runs document by document."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lmeval.cli.files import write_file
+from lmeval.cli.table import number
+
+if TYPE_CHECKING:
+    from lmeval.compare import Comparison, Flip, MetricComparison, TaskComparison
+
+PROMPT_CHARACTERS = 280  # of a flip's prompt, from its end
+ANSWER_CHARACTERS = 160
+WIDTH = 100  # where the output is no terminal
+
+
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="The reference: a run folder, or a baseline file.")],
+    run_b: Annotated[Path, typer.Argument(help="The new run; differences are B - A.")],
+    task: Annotated[list[str] | None, typer.Option(help="Only this task, or a glob; repeatable.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Only this metric.")] = None,
+    worst: Annotated[int, typer.Option(min=0, help="Flips to show: documents that lost most.")] = 5,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
+) -> None:
+    """Compare two runs document by document: B - A with its interval, and which documents flipped.
+
+    Exits with 12 where the runs did not answer the same questions, and says what differs.
+    """
+    from lmeval.compare import compare_runs
+    from lmeval.runs import load_run
+    from lmeval.store import to_json_text
+
+    found = compare_runs(load_run(run_a), load_run(run_b), tasks=task or (), metric=metric, worst=worst)
+    if json_file is not None:
+        write_file(json_file, to_json_text(found.to_json(), indent=1) + "\n")
+    print_comparison(found, worst)
+
+
+def print_comparison(found: Comparison, worst: int, console: Console | None = None) -> None:
+    """Print both runs, a table of the metrics of each task, notes, and the worst flips."""
+    if console is None:
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    for name, run in (("A", found.a), ("B", found.b)):
+        console.print(Text(f"{name}  {run.record.model.id}, {run.record.model.dtype}, {run.path}"))
+    console.print(_table(found))
+    for line in _notes(found):
+        console.print(Text(line, style="yellow"))
+    for task, flip in _in_turn(found, worst):
+        console.print(Text())
+        for text in _flip_lines(task, flip):
+            console.print(text)
+
+
+# ---- the table ----
+
+
+def _table(found: Comparison) -> Table:
+    table = Table("task, metric", "A", "B", "B - A", "95 % interval", "p", "gained, lost", "B is")
+    for column in table.columns[1:-1]:
+        column.justify = "right"
+        column.no_wrap = True
+    table.columns[0].overflow = "fold"
+    for task in found.tasks:
+        table.add_row(Text(task.name, style="bold"), "", "", "", Text(_documents(task), style="bold"))
+        for place, metric in enumerate(task.metrics, start=1):
+            last = place == len(task.metrics) and not _shows_greedy(task)
+            table.add_row(*_metric_cells(metric), end_section=last)
+        if _shows_greedy(task):
+            flips = f"+{task.greedy_gains} -{task.greedy_losses}"
+            table.add_row("  is_greedy", "", "", "", "", "", flips, end_section=True)
+    return table
+
+
+def _documents(task: TaskComparison) -> str:
+    clusters = "" if task.num_clusters is None else f", {task.num_clusters:,} apart"
+    return f"n = {task.num_documents:,}{clusters}"
+
+
+def _shows_greedy(task: TaskComparison) -> bool:
+    """Where no metric says already whether the target is what the model would write."""
+    return task.greedy_gains is not None and not any(metric.name == "acc" for metric in task.metrics)
+
+
+def _metric_cells(metric: MetricComparison) -> Iterator[Text]:
+    verdict = _verdict(metric)
+    style = {"better": "green", "worse": "red"}.get(verdict, "")
+    yield Text(f"  {metric.name}")
+    yield Text(number(metric.a))
+    yield Text(number(metric.b))
+    yield Text(_signed(metric.delta), style=style)
+    yield Text(_interval(metric), style=style)
+    yield Text("-" if metric.p is None else _p(metric.p))
+    yield Text("-" if metric.gains is None else f"+{metric.gains:,} -{metric.losses:,}")
+    yield Text(verdict, style=style)
+
+
+def _verdict(metric: MetricComparison) -> str:
+    """What the interval shows."""
+    if metric.low is None or metric.high is None:
+        return "?"
+    if metric.low <= 0 <= metric.high:
+        return "-"
+    return "better" if (metric.low > 0) == metric.higher_is_better else "worse"
+
+
+def _signed(value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+
+
+def _interval(metric: MetricComparison) -> str:
+    if metric.low is None or metric.high is None:
+        return "-"
+    if metric.relative:
+        return f"{100 * metric.low:+.2f} % to {100 * metric.high:+.2f} %"
+    return f"{_signed(metric.low)} to {_signed(metric.high)}"
+
+
+def _p(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.0e}"
+
+
+# ---- notes ----
+
+
+def _notes(found: Comparison) -> Iterator[str]:
+    yield "B - A is in the metric's own unit. p is two-sided, of no difference. B is better or worse where the 95 %"
+    yield "interval leaves out 0; one in 20 does so by chance: `lmeval gate` decides over many tasks with a margin."
+    if any(metric.relative for task in found.tasks for metric in task.metrics):
+        yield "Intervals in % are of B / A - 1."
+    if any(task.num_clusters is not None for task in found.tasks):
+        yield '"apart": documents that share a passage count as one draw.'
+    for method, names in _methods(found).items():
+        yield f"{method}: {', '.join(names)}"
+    for task in found.tasks:
+        for metric in task.metrics:
+            yield from (f"{task.name} {metric.name}: {caveat}" for caveat in metric.caveats)
+            if metric.not_paired:
+                yield f"{task.name}: {metric.not_paired}"
+            if metric.p_mcnemar is not None and metric.gains is not None and metric.losses is not None:
+                flips = metric.gains + metric.losses
+                if flips:
+                    yield f"{task.name} {metric.name}: exact McNemar on {flips:,} flips p = {_p(metric.p_mcnemar)}"
+        yield from task.notes
+    yield from found.notes
+    for name, only in (("A", found.only_a), ("B", found.only_b)):
+        if only:
+            yield f"only in {name}, not compared: {', '.join(only)}"
+
+
+def _methods(found: Comparison) -> dict[str, list[str]]:
+    """Metrics by the method of their interval and p."""
+    methods: dict[str, dict[str, None]] = {}
+    for task in found.tasks:
+        for metric in task.metrics:
+            if metric.not_paired is None:
+                methods.setdefault(metric.method, {})[metric.name] = None
+    return {method: list(names) for method, names in methods.items()}
+
+
+# ---- flips ----
+
+
+def _in_turn(found: Comparison, num: int) -> list[tuple[TaskComparison, Flip]]:
+    """The worst flips, a task after the other, those first that have lost most surely."""
+    tasks = sorted((task for task in found.tasks if task.worst), key=_p_of_loss)
+    depth = max((len(task.worst) for task in tasks), default=0)
+    turns = [(task, task.worst[rank]) for rank in range(depth) for task in tasks if rank < len(task.worst)]
+    return turns[:num]
+
+
+def _p_of_loss(task: TaskComparison) -> float:
+    metric = next(metric for metric in task.metrics if metric.not_paired is None)
+    got_worse = (metric.delta < 0) == metric.higher_is_better
+    return (metric.p or 0.0) if got_worse else 2.0
+
+
+def _flip_lines(task: TaskComparison, flip: Flip) -> Iterator[Text]:
+    from lmeval.compare.flips import beginning, ending
+
+    metric = next(metric.name for metric in task.metrics if metric.not_paired is None)
+    yield Text(f"{task.name} {metric}, doc_id {flip.doc_id}: lost {number(-flip.change)}", style="bold")
+    if flip.prompt is None:
+        yield Text("  a baseline file keeps no prompts")
+        return
+    yield Text(f"  {ending(flip.prompt, PROMPT_CHARACTERS)}")
+    for label, answer in (("expected", flip.expected), ("A", flip.baseline), ("B", flip.candidate)):
+        if answer is not None:
+            yield Text(f"  {label:9}{beginning(answer, ANSWER_CHARACTERS)}")
