@@ -12,6 +12,7 @@ import typer
 import lmeval
 from lmeval.cli.compare import compare
 from lmeval.cli.data import data_app
+from lmeval.cli.gate import gate
 from lmeval.cli.run import run
 from lmeval.cli.tasks import tasks_app
 from lmeval.errors import LmevalError, UsageError
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(compare)
+app.command()(gate)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(data_app, name="data")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from lmeval.compare.comparable import run_notes, task_notes
 from lmeval.errors import did_you_mean
-from lmeval.gate.config import GateConfig, Margin, Rule
+from lmeval.gate.config import Defaults, GateConfig, Margin, Rule
 from lmeval.gate.rules import Against, RuleResult, Verdict, judge, not_comparable, with_verdict
 from lmeval.metrics.base import Interval
 from lmeval.paired import StepNoise, holm
@@ -41,9 +41,7 @@ class GateReport:
     verdict: Verdict
     results: tuple[RuleResult, ...]
     config: GateConfig
-    runs: Mapping[
-        str, Mapping[str, object]
-    ]  # candidate, baseline and anchor: what tells each from other runs
+    runs: Mapping[str, Mapping[str, object]]  # identities of candidate, baseline and anchor
     notes: tuple[str, ...] = ()
 
     @property
@@ -72,23 +70,39 @@ def judge_suite(
     Raises:
         UsageError: A rule makes no sense for its metric.
     """
-    rules = bind_rules(config, candidate, baseline)
-    results = [
-        _judge_one(rule, candidate, other, config, against, (noise or {}).get((rule.task, rule.metric or "")))
-        for rule in rules
-        for against, other in _opponents(rule, baseline, anchor)
-    ]
+    contests = make_contests(config, candidate, baseline, anchor=anchor, noise=noise)
+    results = [judge_contest(contest, candidate, config.defaults) for contest in contests]
     runs = {"candidate": candidate, "baseline": baseline, "anchor": anchor}
     identities = {name: run.identity for name, run in runs.items() if run is not None}
-    return conclude(results, config, runs=identities, notes=_notes(candidate, baseline, config))
+    return conclude(results, config, runs=identities, notes=suite_notes(candidate, baseline, config))
 
 
-def _opponents(
-    rule: Rule, baseline: StoredRun | None, anchor: StoredRun | None
-) -> Iterator[tuple[Against, StoredRun | None]]:
-    yield "baseline", baseline
-    if rule.needs_baseline and anchor is not None:
-        yield "anchor", anchor
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """A rule, and the run that the candidate is held to by it."""
+
+    rule: Rule  # of a task's name, see bind_rules
+    against: Against
+    opponent: StoredRun | None
+    noise: StepNoise | None = None
+
+
+def make_contests(
+    config: GateConfig,
+    candidate: StoredRun,
+    baseline: StoredRun | None,
+    *,
+    anchor: StoredRun | None = None,
+    noise: Mapping[tuple[str, str], StepNoise] | None = None,
+) -> list[Contest]:
+    """Every rule against the baseline, and against the anchor where there is one and the rule compares runs."""
+    contests = []
+    for rule in bind_rules(config, candidate, baseline):
+        step_noise = (noise or {}).get((rule.task, rule.metric or ""))
+        contests.append(Contest(rule, "baseline", baseline, step_noise))
+        if rule.needs_baseline and anchor is not None:
+            contests.append(Contest(rule, "anchor", anchor, step_noise))
+    return contests
 
 
 # ---- which rules there are ----
@@ -156,21 +170,16 @@ def default_margin(metric: MetricScores) -> Margin:
 # ---- one rule ----
 
 
-def _judge_one(
-    rule: Rule,
-    candidate: StoredRun,
-    other: StoredRun | None,
-    config: GateConfig,
-    against: Against,
-    noise: StepNoise | None,
-) -> RuleResult:
+def judge_contest(contest: Contest, candidate: StoredRun, defaults: Defaults) -> RuleResult:
+    """Judge a rule; what is in no run is NOT_COMPARABLE."""
+    rule, against, other = contest.rule, contest.against, contest.opponent
     problem = missing(rule, candidate, "the candidate")
     if problem is None and rule.needs_baseline:
         problem = "no baseline is given" if other is None else missing(rule, other, f"the {against}")
     if problem is not None:
         return not_comparable(rule, problem, against)
     theirs = other.tasks[rule.task] if other is not None and rule.needs_baseline else None
-    return judge(rule, candidate.tasks[rule.task], theirs, config.defaults, against=against, noise=noise)
+    return judge(rule, candidate.tasks[rule.task], theirs, defaults, against=against, noise=contest.noise)
 
 
 def missing(rule: Rule, run: StoredRun, which: str) -> str | None:
@@ -194,7 +203,8 @@ def _listed(names: Mapping[str, object]) -> str:
     return ", ".join(shown) + more
 
 
-def _notes(candidate: StoredRun, baseline: StoredRun | None, config: GateConfig) -> list[str]:
+def suite_notes(candidate: StoredRun, baseline: StoredRun | None, config: GateConfig) -> list[str]:
+    """What a reader must know about the runs and the rules."""
     notes = []
     if baseline is not None:
         notes += _pair_notes(candidate, baseline)
