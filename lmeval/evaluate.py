@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypeVar
 import lmeval
 from lmeval.documents import Documents, load_documents, load_shots
 from lmeval.engine.base import Engine, Usage
+from lmeval.engine.chat import ChatTemplate
 from lmeval.errors import LmevalError, NumericError, RequestError
 from lmeval.metrics import PSEUDO, MetricOptions, measure, require_metrics
-from lmeval.prompts import Chat, build_prompts
+from lmeval.prompts import build_prompts
 from lmeval.records import (
     NOT_EXTRACTED,
     DatasetRecord,
@@ -84,6 +85,7 @@ class Settings:
     num_fewshot: int | None = None  # None: as the task says
     limit: int | None = None
     seed: int = 0
+    system: str | None = None  # chat: the system message, in place of each task's
     data_root: Path | None = None
     offline: bool = False
 
@@ -98,9 +100,10 @@ class PreparedTask:
     dataset: DatasetRecord
     prompts: list[Prompt]
     seed: int = 0  # of the texts that are sampled
+    chat_template_sha256: str | None = None
 
 
-def prepare(spec: TaskSpec, settings: Settings, chat: Chat | None = None) -> PreparedTask:
+def prepare(spec: TaskSpec, settings: Settings, chat: ChatTemplate | None = None) -> PreparedTask:
     """Read a task's documents and render its prompts.
 
     Raises:
@@ -117,10 +120,18 @@ def prepare(spec: TaskSpec, settings: Settings, chat: Chat | None = None) -> Pre
     documents = load_documents(spec.dataset, spec.base_dir, **where)  # type: ignore[arg-type]
     shots = load_shots(spec, documents, **where) if num_fewshot else None  # type: ignore[arg-type]
     prompts = build_prompts(
-        spec, documents, shots, num_fewshot=num_fewshot, seed=settings.seed, limit=settings.limit, chat=chat
+        spec,
+        documents,
+        shots,
+        num_fewshot=num_fewshot,
+        seed=settings.seed,
+        limit=settings.limit,
+        chat=chat,
+        system=settings.system,
     )
     dataset = _dataset_record(spec, documents, prompts)
-    return PreparedTask(spec, num_fewshot, settings.limit, dataset, prompts, settings.seed)
+    template = None if chat is None else chat.sha256
+    return PreparedTask(spec, num_fewshot, settings.limit, dataset, prompts, settings.seed, template)
 
 
 def _dataset_record(spec: TaskSpec, documents: Documents, prompts: Sequence[Prompt]) -> DatasetRecord:
@@ -355,6 +366,8 @@ def run_record(
     seed: int,
     seconds_total: float,
     skipped: Mapping[str, str],
+    chat_template_sha256: str | None = None,
+    system_prompt: str | None = None,
 ) -> RunRecord:
     """The record of a run whose tasks are done."""
     runtime = RuntimeRecord(
@@ -367,6 +380,8 @@ def run_record(
         seed=seed,
         max_length=engine.max_length,
         batch_tokens=engine.batch_tokens,
+        chat_template_sha256=chat_template_sha256,
+        system_prompt=system_prompt,
     )
     return RunRecord(
         run_id=run_id,

@@ -282,6 +282,7 @@ def build_prompts(
     seed: int,
     limit: int | None,
     chat: Chat | None = None,
+    system: str | None = None,
 ) -> list[Prompt]:
     """The prompts of the first `limit` documents.
 
@@ -293,6 +294,7 @@ def build_prompts(
         seed: Decides, with task and document, which shots `fewshot: random` draws.
         limit: None: all documents.
         chat: The model's chat template.
+        system: With `chat`, the system message in place of the task's own; `instruction` still follows it.
 
     Raises:
         TemplateError: A template is not valid or does not render.
@@ -307,7 +309,7 @@ def build_prompts(
     templates = TaskTemplates(spec)
     choose = _Shots(templates, documents if shots is None else shots, num_fewshot, seed)
     num_documents = len(documents) if limit is None else min(limit, len(documents))
-    prompts = [_build(templates, documents[i], choose, chat) for i in range(num_documents)]
+    prompts = [_build(templates, documents[i], choose, chat, system) for i in range(num_documents)]
     clusters = _clusters(templates, [prompt.document for prompt in prompts])
     return [replace(prompt, cluster=cluster) for prompt, cluster in zip(prompts, clusters, strict=True)]
 
@@ -319,7 +321,9 @@ def _clusters(templates: TaskTemplates, documents: Sequence[Document]) -> list[s
     return passage_clusters(documents)
 
 
-def _build(templates: TaskTemplates, document: Document, choose: _Shots, chat: Chat | None) -> Prompt:
+def _build(
+    templates: TaskTemplates, document: Document, choose: _Shots, chat: Chat | None, system: str | None
+) -> Prompt:
     prompt = render(templates, document)
     if not templates.spec.takes_shots:
         return prompt
@@ -332,11 +336,12 @@ def _build(templates: TaskTemplates, document: Document, choose: _Shots, chat: C
             return instruction + templates.spec.separator.join(blocks)
 
     else:
-        system = "\n\n".join(filter(None, (templates.text("system", document).strip(), instruction.strip())))
+        own = templates.text("system", document) if system is None else system
+        head = "\n\n".join(filter(None, (own.strip(), instruction.strip())))
         prompt = _without_leading_space(prompt)
 
         def complete(context: str) -> str:
-            return chat(_messages(system, shots, context))
+            return chat(_messages(head, shots, context))
 
     if prompt.contexts is not None:
         return replace(prompt, contexts=tuple(map(complete, prompt.contexts)))

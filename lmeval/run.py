@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from lmeval.engine.base import Engine
+from lmeval.engine.chat import chat_template
 from lmeval.engine.loading import check_type, choose_device, load_config, load_encoder, load_engine
 from lmeval.engine.sources import ModelOptions, ModelSource, cache_dir, find_model
 from lmeval.errors import ModelError, UsageError
 from lmeval.evaluate import Listener, PreparedTask, Settings, evaluate, prepare, run_fingerprint, run_record
-from lmeval.prompts import Chat
 from lmeval.records import RunRecord, Sample, TaskRecord
 from lmeval.requests import check_can_do
 from lmeval.specs import TaskSpec
@@ -98,7 +98,9 @@ def prepare_tasks(job: Job, found: FoundModel, listener: Listener) -> Prepared:
     specs, skipped = tasks_that_fit(job, found.kind)
     template = None
     if job.chat:
-        template = _chat_template(load_encoder(found.source, found.options).hf, found.options.model)
+        template = chat_template(load_encoder(found.source, found.options).hf, found.options.model)
+    elif job.settings.system is not None:
+        raise UsageError("--system is a message of a chat", fix="add --chat, or leave out --system")
     listener.begin("documents", len(specs))
     tasks = []
     for spec in specs:
@@ -157,6 +159,8 @@ def run_opened(
         seed=job.settings.seed,
         seconds_total=time.perf_counter() - begin,
         skipped=opened.skipped,
+        chat_template_sha256=opened.tasks[0].chat_template_sha256,
+        system_prompt=job.settings.system,
     )
     record = replace(record, inputs_sha256=keep.inputs_sha256)
     finish_run(folder, record, samples)
@@ -219,19 +223,3 @@ def tasks_that_fit(job: Job, kind: str) -> tuple[tuple[TaskSpec, ...], dict[str,
             fix="`lmeval tasks list` shows the tasks and their types",
         )
     return tuple(fit), skipped
-
-
-def _chat_template(tokenizer: object, model: str) -> Chat:
-    if not getattr(tokenizer, "chat_template", None):
-        raise ModelError(
-            f"{model} has no chat template",
-            fix="leave out --chat, or use a model whose tokenizer has a template",
-        )
-
-    def apply(messages: list[dict[str, str]]) -> str:
-        text = tokenizer.apply_chat_template(  # type: ignore[attr-defined]
-            messages, tokenize=False, add_generation_prompt=True
-        )
-        return str(text)
-
-    return apply

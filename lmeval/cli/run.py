@@ -63,6 +63,9 @@ def run(
     max_length: Annotated[int | None, typer.Option(min=2, help="Window in tokens, if not all.")] = None,
     batch_tokens: Annotated[str, typer.Option(help="Tokens run at once: auto or a number.")] = "auto",
     chat: Annotated[bool, typer.Option("--chat", help="Apply the model's chat template.")] = False,
+    system: Annotated[
+        str | None, typer.Option(help="With --chat: the system message, in place of the tasks' own.")
+    ] = None,
     pll: Annotated[Pll, typer.Option(help="How masked models score a text.")] = Pll.within_word_l2r,
     tasks_dir: Annotated[list[Path] | None, typer.Option(help="A further folder of task files.")] = None,
     data_root: Annotated[
@@ -106,7 +109,9 @@ def run(
         trust_remote_code=trust_remote_code,
         offline=offline,
     )
-    settings = Settings(num_fewshot=num_fewshot, limit=limit, seed=seed, data_root=data_root, offline=offline)
+    settings = Settings(
+        num_fewshot=num_fewshot, limit=limit, seed=seed, system=system, data_root=data_root, offline=offline
+    )
     job = Job(specs, frozenset(selectors), options, settings, chat=chat)
     keep = Keep(output, resume=resume, cache=cache, command=shlex.join(["lmeval", *sys.argv[1:]]))
     if revisions is not None or is_glob(model):
