@@ -238,8 +238,9 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
 def _seq2seq_engine(
     model: Any, encoder: TextEncoder, record: ModelRecord, max_length: int, options: ModelOptions
 ) -> Any:
+    from lmeval.engine.encoder_decoder import EncoderDecoder
     from lmeval.engine.network import auto_batch_tokens
-    from lmeval.engine.seq2seq import EncoderDecoder, Seq2SeqEngine
+    from lmeval.engine.seq2seq import Seq2SeqEngine
 
     network = EncoderDecoder(model)
     return Seq2SeqEngine(

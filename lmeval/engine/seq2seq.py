@@ -1,4 +1,4 @@
-"""Likelihoods of targets, and texts, from an encoder-decoder (T5, BART, Marian, mBART, NLLB).
+"""Likelihoods of targets, and generation, with an encoder-decoder (T5, BART, Marian, mBART, NLLB).
 
 A context is encoded once for all its targets, in every document that asks it, and so is what stands before each of
 them: the decoder reads it into a key/value cache (of the encoder's states too) that the targets' rows take over. The
@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache
+from transformers import EncoderDecoderCache
 
-from lmeval.engine.base import Scored, Usage, assemble, collect
-from lmeval.engine.network import HiddenStates, Network, returning
+from lmeval.engine.base import Scored, Stopwatch, Usage, assemble, collect
+from lmeval.engine.beam import Prompt, Searcher
+from lmeval.engine.decode import MAX_ROWS, MAX_ROWS_ACCELERATOR, Decoder, eos_token_ids
+from lmeval.engine.encoder_decoder import EncoderDecoder, new_cache, padded, select_rows
 from lmeval.engine.rows import release_memory
-from lmeval.engine.targets import Pair, PairEncoder, Tokens, decoder_rules, language_tokens
-from lmeval.engine.tokenization import Ids, TextEncoder
-from lmeval.errors import ModelError
+from lmeval.engine.seq2seq_rows import ProcessorsOf, Seq2SeqRows, position_table, prove
+from lmeval.engine.targets import Pair, PairEncoder, SourcePrompt, Tokens, decoder_rules, language_tokens
+from lmeval.engine.tokenization import Ids, TextEncoder, Window
 from lmeval.records import (
     GenerationOutput,
     GenerationRequest,
@@ -35,73 +37,6 @@ from lmeval.records import (
 Int = NDArray[np.int64]
 
 EMPTY_INPUT = "whole texts are scored as targets of an empty input"
-
-
-class EncoderDecoder(Network):
-    """An encoder-decoder's parts; the body is its decoder, whose head runs only at positions that are asked."""
-
-    def _find_body(self) -> Any | None:
-        """The decoder, if the rest of the model turns its hidden states into the model's logits."""
-        self.encoder, self.decoder = self.model.get_encoder(), self.model.get_decoder()
-        self.pad_id = int(self.model.config.pad_token_id or 0)
-        vocabulary = int(self.model.config.vocab_size)
-        ids = torch.arange(5, 12, device=self.device)[None] % vocabulary
-        with torch.inference_mode():
-            whole = self.model(input_ids=ids, decoder_input_ids=ids).logits.float()
-            try:
-                states = self.encode(ids, torch.ones_like(ids))
-                hidden = self.decoder(input_ids=ids, encoder_hidden_states=states).last_hidden_state
-                split = self._head(self.decoder, hidden[0]).float()
-            except (AttributeError, TypeError, RuntimeError, ValueError):
-                split = whole[0, :0]
-        tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
-        if split.shape == whole[0].shape and torch.allclose(split, whole[0], tolerance, tolerance):
-            return self.decoder
-        raise ModelError(f"{type(self.model).__name__} is no encoder-decoder whose decoder can run by itself")
-
-    def _head(self, body: Any, hidden: Tensor) -> Tensor:
-        states = HiddenStates(last_hidden_state=hidden[None])  # not looked at: the decoder is not run
-        with returning(body, HiddenStates(last_hidden_state=hidden[None])):
-            ids = torch.zeros((1, hidden.shape[0]), dtype=torch.long, device=hidden.device)
-            logits: Tensor = self.model(encoder_outputs=states, decoder_input_ids=ids).logits
-        return logits[0]
-
-    def encode(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """The encoder's states (B, S, H) of sources (B, S)."""
-        states: Tensor = self.encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        return states
-
-    def read_sources(self, sources: Sequence[Ids]) -> tuple[Tensor, Tensor]:
-        """Sources, right-padded, through the encoder: states (B, S, H) and mask (B, S)."""
-        ids, mask = padded(sources, self.pad_id)
-        seen = self.to_device(mask)
-        return self.encode(self.to_device(ids), seen), seen
-
-
-def padded(rows: Sequence[Ids], pad_id: int) -> tuple[Int, Int]:
-    """Rows of ids as (B, T), right-padded, and 1 where a token stands."""
-    width = max(len(row) for row in rows)
-    ids = np.full((len(rows), width), pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), width), dtype=np.int64)
-    for line, row in enumerate(rows):
-        ids[line, : len(row)], mask[line, : len(row)] = row, 1
-    return ids, mask
-
-
-def new_cache() -> EncoderDecoderCache:
-    """An empty key/value cache of a decoder: of its own tokens, and of the encoder's states."""
-    return EncoderDecoderCache(DynamicCache(), DynamicCache())
-
-
-def select_rows(cache: EncoderDecoderCache, lines: Tensor) -> EncoderDecoderCache:
-    """A new cache that holds the rows `lines` of another, each as often as it is named."""
-    halves = (cache.self_attention_cache, cache.cross_attention_cache)
-    return EncoderDecoderCache(
-        *(
-            DynamicCache([(layer.keys[lines], layer.values[lines]) for layer in half.layers])
-            for half in halves
-        )
-    )
 
 
 @dataclass(slots=True)
@@ -307,5 +242,76 @@ class Seq2SeqEngine:
             self.usage.note = f"{self.usage.note}; {text}" if self.usage.note else text
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
-        """Continuations."""
-        raise NotImplementedError
+        """Continuations of the decoder's start, greedy, drawn or searched for."""
+        prompts = collect(self.pairs.prompts(requests))
+        watch = Stopwatch()
+        for index, output in watch.time(self._write(requests, prompts)):
+            seconds = watch.lap()
+            self.usage.seconds_model += seconds
+            self.usage.seconds_generating += seconds
+            yield index, output
+
+    def _write(
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[SourcePrompt]
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        """Outputs by index; the loop runs requests apart that differ in what their logits undergo."""
+        groups: dict[tuple[object, ...], list[int]] = {}
+        searched = []
+        for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
+            if request.decoding.strategy == "beam":
+                searched.append(index)
+            else:
+                kind = (prompt.start, prompt.forced, request.max_new_tokens)
+                groups.setdefault(kind, []).append(index)
+        runs = [(self._decode, group) for group in groups.values()]
+        for run, group in [*runs, (self._search, searched)]:
+            for place, output in run([requests[i] for i in group], [prompts[i] for i in group]):
+                yield group[place], output
+
+    @cached_property
+    def _position_table(self) -> Tensor | None:
+        with torch.inference_mode():
+            return position_table(self.network, self.pairs.target_window)
+
+    @cached_property
+    def _rows_step(self) -> bool:
+        """Whether rows of unequal lengths may share their steps; texts are written one at a time where not."""
+        proved = prove(self.network, self._position_table)
+        if not proved:
+            self._note("texts are written one at a time: rows of unequal lengths cannot share their steps")
+        return proved
+
+    @cached_property
+    def _eos_ids(self) -> frozenset[int]:
+        return eos_token_ids(self.network.model, self.encoder)
+
+    def _search(
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[SourcePrompt]
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        given = [Prompt(p.source, p.truncated, p.start, p.forced) for p in prompts]
+        searcher = Searcher(self.network, self.encoder, self._eos_ids, self.usage, pads=self._rows_step)
+        yield from searcher.run(requests, given)
+
+    def _decode(
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[SourcePrompt]
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        """The loop over slots, for requests of one start, forced token and limit."""
+        first, usage = prompts[0], self.usage
+        sources = [prompt.source for prompt in prompts]
+        processors = ProcessorsOf(self.network, first.start, first.forced, requests[0].max_new_tokens)
+        windows = [Window(prompt.source, len(prompt.source), prompt.truncated) for prompt in prompts]
+        many = MAX_ROWS if self.network.device.type == "cpu" else MAX_ROWS_ACCELERATOR
+        table = self._position_table if self._rows_step else None  # a row alone stands at the cache's end
+        decoder = Decoder(
+            lambda: Seq2SeqRows(self.network, first.start, processors, sources, table, usage),
+            self.encoder,
+            self._eos_ids,
+            usage,
+            max_rows=many if self._rows_step else 1,
+        )
+        usage.tokens_distinct += sum(len(s) for s in {s.tobytes(): s for s in sources}.values())
+        for index, output in decoder.run(requests, windows):
+            tokens = len(first.start) + output.num_tokens - 1
+            usage.tokens_requested += len(sources[index]) + tokens
+            usage.tokens_distinct += tokens
+            yield index, output
