@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from lmeval.records import RunRecord, Sample, TaskRecord
 from lmeval.requests import check_can_do
 from lmeval.specs import TaskSpec
 from lmeval.store import JOURNAL, OutputStore, begin_run, check_writable, finish_run
+
+# Every task's record and samples
+Scored = Mapping[str, tuple[TaskRecord, Sequence[Sample]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +152,43 @@ def run_opened(
 ) -> tuple[RunRecord, Path]:
     """As `run_job`, for a model that is loaded; `begin` is the `time.perf_counter` at which the run began."""
     fingerprint = run_fingerprint(opened.engine, opened.tasks)
+
+    def score(stores: Sequence[OutputStore]) -> Scored:
+        return {
+            task.spec.name: evaluate(
+                task, opened.engine, seed=job.settings.seed, stores=stores, listener=listener
+            )
+            for task in opened.tasks
+        }
+
+    return keep_run(opened, job, keep, fingerprint, begin, score)
+
+
+def keep_run(
+    opened: OpenJob,
+    job: Job,
+    keep: Keep,
+    fingerprint: str,
+    begin: float,
+    score: Callable[[Sequence[OutputStore]], Scored],
+) -> tuple[RunRecord, Path]:
+    """Score by `score`, which is given the run's journal and, if wanted, the cache, and keep the run.
+
+    Args:
+        fingerprint: An unfinished run of the same one is gone on with.
+        begin: The `time.perf_counter` at which the run began.
+        score: Gives every task's record and samples.
+    """
     folder = begin_run(keep.output, keep.name or job.options.model, fingerprint, resume=keep.resume)
-    records, samples = _evaluate(opened, job.settings.seed, folder, listener, cache=keep.cache)
+    with contextlib.ExitStack() as closing:
+        stores = [closing.enter_context(contextlib.closing(OutputStore(folder / JOURNAL)))]
+        if keep.cache:
+            shared = OutputStore(cache_dir() / "outputs.sqlite")
+            stores.append(closing.enter_context(contextlib.closing(shared)))
+        scored = score(stores)
     record = run_record(
         opened.engine,
-        records,
+        {name: task for name, (task, _) in scored.items()},
         run_id=folder.name,
         command=keep.command,
         seed=job.settings.seed,
@@ -163,26 +198,8 @@ def run_opened(
         system_prompt=job.settings.system,
     )
     record = replace(record, inputs_sha256=keep.inputs_sha256)
-    finish_run(folder, record, samples)
+    finish_run(folder, record, {name: samples for name, (_, samples) in scored.items()})
     return record, folder
-
-
-def _evaluate(
-    opened: OpenJob, seed: int, folder: Path, listener: Listener, *, cache: bool
-) -> tuple[dict[str, TaskRecord], dict[str, Sequence[Sample]]]:
-    """Every task's record and samples, the outputs kept in the run's journal and, if wanted, in the cache."""
-    records: dict[str, TaskRecord] = {}
-    samples: dict[str, Sequence[Sample]] = {}
-    with contextlib.ExitStack() as closing:
-        stores = [closing.enter_context(contextlib.closing(OutputStore(folder / JOURNAL)))]
-        if cache:
-            shared = OutputStore(cache_dir() / "outputs.sqlite")
-            stores.append(closing.enter_context(contextlib.closing(shared)))
-        for task in opened.tasks:
-            records[task.spec.name], samples[task.spec.name] = evaluate(
-                task, opened.engine, seed=seed, stores=stores, listener=listener
-            )
-    return records, samples
 
 
 def _check_parts(options: ModelOptions, source: ModelSource) -> None:
