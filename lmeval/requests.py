@@ -41,6 +41,7 @@ GENERATION_TYPES = tuple(cls.type_name() for cls in WRITTEN)
 TASK_TYPES_OF_MODEL: dict[str, tuple[str, ...]] = {
     "causal": ("perplexity", "cloze", "classification", "minimal_pairs", *GENERATION_TYPES),
     "masked": ("perplexity", "cloze", "classification", "minimal_pairs"),
+    "seq2seq": ("perplexity", "cloze", "classification", "minimal_pairs", *GENERATION_TYPES),
 }
 
 
@@ -63,6 +64,9 @@ def check_can_do(model_type: str, spec: TaskSpec) -> None:
 def make_requests(spec: TaskSpec, prompt: Prompt, model_type: str, seed: int = 0) -> list[Request]:
     """What to ask for one document; see REQUESTS. `seed` is the run's, for tasks that sample."""
     requests = REQUESTS[spec.type](spec, prompt, model_type)
+    if model_type == "seq2seq":  # no other has language tokens
+        source, target = spec.source_language, spec.target_language
+        requests = [replace(r, source_language=source, target_language=target) for r in requests]
     if not is_sampled(spec):
         return requests
     (request,) = requests

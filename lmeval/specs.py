@@ -206,6 +206,13 @@ class _Common(_Frozen):
         default=None, description="Template of a system message; used with --chat only"
     )
     language: str | None = Field(default=None, description="ISO code; none means English rules")
+    source_language: str | None = Field(
+        default=None,
+        description="The contexts' language, for encoder-decoders with language tokens: eng_Latn, en_XX",
+    )
+    target_language: str | None = Field(
+        default=None, description="The language that such a model writes: deu_Latn, de_DE"
+    )
     cluster: str | None = Field(
         default=None,
         description="Template of what several documents share, a passage or a page; default: found by itself",
@@ -217,7 +224,9 @@ class _Common(_Frozen):
     def sha256(self) -> str:
         """Hash of everything in the task that decides a score."""
         return canonical_sha256(
-            self.model_dump(mode="json", exclude={"description", "tags", "cluster", "file"}, exclude_none=True)
+            self.model_dump(
+                mode="json", exclude={"description", "tags", "cluster", "file"}, exclude_none=True
+            )
         )
 
     @property

@@ -87,7 +87,7 @@ def test_a_masked_model_is_not_asked_to_write(kind: str, tmp_path: Path) -> None
     with pytest.raises(ModelError, match=f'"my_{kind}".*a masked model cannot') as error:
         check_can_do("masked", spec)
     assert error.value.fix is not None
-    assert error.value.fix.startswith("use a causal model, or tasks of type perplexity")
+    assert error.value.fix.startswith("use a causal or seq2seq model, or tasks of type perplexity")
 
 
 def sample_of(folder: Path, kind: str, outputs: list[Output], **changes: Any) -> dict[str, Any]:

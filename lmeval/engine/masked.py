@@ -122,7 +122,7 @@ class MaskedEngine:
         raise ModelError(
             "a masked model does not write text",
             where=self.model.id,
-            fix="use a causal model for tasks that generate",
+            fix="use a causal or seq2seq model for tasks that generate",
         )
 
     def _run(self, copies: Copies) -> Iterator[Scored]:

@@ -107,7 +107,7 @@ OPTIONS = {
         ["--model-type", "masked"], ["is a causal model", "not a masked one", "fix:"]
     ),
     "masked asked to write": Case(
-        [], ["demo_qa", "a masked model cannot", "use a causal model"], model="demo-masked", tasks="demo_qa"
+        [], ["demo_qa", "a masked model cannot", "use a causal or seq2seq model"], model="demo-masked", tasks="demo_qa"
     ),
     "masked asked to write, among others": Case(
         [], ["demo_qa", "a masked model cannot"], model="demo-masked", tasks="tag:demo,demo_qa"
