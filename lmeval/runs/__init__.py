@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lmeval.errors import StoreError
+from lmeval.runs.compact import MARK, read_baseline
 from lmeval.runs.folder import read_folder, read_json, run_in
 from lmeval.runs.stored import MetricScores, ScoredDocuments, Source, StoredRun, TaskScores
 from lmeval.store import JOURNAL
@@ -74,6 +75,8 @@ def finished_runs(folder: Path | str) -> list[StoredRun]:
 
 def _load_file(path: Path) -> StoredRun:
     value = read_json(path)
+    if isinstance(value, dict) and MARK in value:
+        return read_baseline(value, path)
     return run_in(path, value)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ from lmeval.records import (
     canonical_json,
     read_by_model,
 )
+from lmeval.runs.checks import check_value, first_finding, numbered_clusters, same_number
 from lmeval.runs.stored import ScoredDocuments, StoredRun, TaskScores
 from lmeval.stats import FloatArray
 
@@ -112,20 +112,11 @@ def parse_record(value: Any, file: Path) -> RunRecord:
     try:
         record = TypeAdapter(RunRecord).validate_python(value)
     except ValidationError as error:
-        raise StoreError(_first_finding(error), where=str(file), fix=_RUN_AGAIN) from None
+        raise StoreError(first_finding(error), where=str(file), fix=_RUN_AGAIN) from None
     for name in record.tasks:
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):  # it names a file
             raise StoreError(f"{name!r:.80} is no task name.", where=str(file))
     return record
-
-
-def _first_finding(error: ValidationError) -> str:
-    """Where and what, of the first thing that pydantic found."""
-    finding = error.errors(include_url=False)[0]
-    key = ".".join(map(str, finding["loc"]))
-    if finding["type"] in ("missing", "missing_argument"):
-        return f'The key "{key}" is missing.'
-    return f'The key "{key}" is {finding["input"]!r:.60}: {finding["msg"].lower()}.'
 
 
 @dataclass(frozen=True)
@@ -143,7 +134,7 @@ class FolderSource:
         return ScoredDocuments(
             doc_ids=tuple(sample.doc_id for sample in samples),
             doc_sha256=tuple(sample.doc_sha256 for sample in samples),
-            clusters=tuple(sample.cluster for sample in samples),
+            clusters=numbered_clusters([sample.cluster for sample in samples]),
             is_greedy=None if None in greedy else np.array(greedy, dtype=np.bool_),
         )
 
@@ -160,7 +151,7 @@ class FolderSource:
                 where=self._where(),
                 fix=_RUN_AGAIN,
             ) from error
-        self._check_value(metric, table)
+        check_value(metric, table, self.record, self._where(), _RUN_AGAIN)
         self._check_scores(metric, table)
         return table
 
@@ -181,17 +172,6 @@ class FolderSource:
     def _read(self) -> _SampleFile:
         return _read_samples(self.file, self.record)
 
-    def _check_value(self, metric: str, table: FloatArray) -> None:
-        recorded = self.record.metrics[metric].value
-        value = float(find_metric(metric).aggregate(table.sum(axis=0, keepdims=True))[0])
-        if not math.isclose(value, recorded, rel_tol=1e-9, abs_tol=1e-12):
-            raise StoreError(
-                f"The samples give {metric} = {value!r}; run.json says {recorded!r}. One of them was changed, or was "
-                "computed by an lmeval whose metric differs.",
-                where=self._where(),
-                fix=_RUN_AGAIN,
-            )
-
     def _check_scores(self, metric: str, table: FloatArray) -> None:
         """Hold each line's own score to what is computed from it: an exchange of two lines leaves the sums alone."""
         scores_of = find_metric(metric).document_scores
@@ -199,7 +179,7 @@ class FolderSource:
             return
         for sample, score in zip(self._read.samples, scores_of(table).tolist(), strict=True):
             recorded = sample.scores.get(metric, score)
-            if sample.predictions is None and not math.isclose(score, recorded, rel_tol=1e-9, abs_tol=1e-12):
+            if sample.predictions is None and not same_number(score, recorded):
                 raise StoreError(
                     f"Document {sample.doc_id} gives {metric} = {score!r}; its line says {recorded!r}. "
                     "The line was changed.",
@@ -274,9 +254,14 @@ def _parse_sample(line: bytes, where: str) -> Sample:
     if not line.endswith(b"\n"):
         raise StoreError("The file ends in the middle of a line: it was cut.", where=where, fix=_RUN_AGAIN)
     try:
-        return _SAMPLE.validate_python(parse_json(line, where))
+        sample = _SAMPLE.validate_python(parse_json(line, where))
     except ValidationError as error:
-        raise StoreError(_first_finding(error), where=where, fix=_RUN_AGAIN) from None
+        raise StoreError(first_finding(error), where=where, fix=_RUN_AGAIN) from None
+    if not re.fullmatch("[0-9a-f]{64}", sample.doc_sha256):
+        raise StoreError(
+            f"doc_sha256 is {sample.doc_sha256!r:.80}, which is no SHA-256.", where=where, fix=_RUN_AGAIN
+        )
+    return sample
 
 
 def _changed(file: Path, what: str, key: str) -> StoreError:

@@ -128,7 +128,8 @@ class MetricScores:
             StoreError: The samples are damaged, or do not give the value that the record holds.
         """
         self._transparent()
-        return self.source.statistics(self.name)
+        # one layout in memory, so that sums take one order and agree to the last digit whatever the source
+        return np.ascontiguousarray(self.source.statistics(self.name), dtype=np.float64)
 
     def _transparent(self) -> Metric:
         if self.metric is None:
