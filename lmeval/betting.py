@@ -98,6 +98,11 @@ class BettingDifference:
             text if self.final is None else f"{text}, and a test of all documents at alpha * {FINAL_SHARE:g}"
         )
 
+    @property
+    def caveats(self) -> tuple[()]:
+        """None: the level holds for any n and any distribution of bounded scores."""
+        return ()
+
     def p_not_worse(self, margin: float) -> float:
         """p of H0: delta <= -margin."""
         final = None if self.final is None else self.final.p_not_worse(margin)
