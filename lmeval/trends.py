@@ -16,7 +16,7 @@ import numpy as np
 
 from lmeval.compare.comparable import require_comparable
 from lmeval.errors import NotComparableError, StoreError
-from lmeval.runs import MetricScores, StoredRun, finished_runs
+from lmeval.runs import MetricScores, StoredRun, TaskScores, finished_runs
 from lmeval.stats import CONFIDENCE, FloatArray
 
 MIN_POINTS_OF_INTERVAL = (
@@ -55,6 +55,7 @@ class Trend:
     unit: str
     higher_is_better: bool
     num_documents: int
+    is_partial: bool  # --limit left documents out
     values: tuple[float, ...]  # by step
     log_scale: bool  # slope, noise and signal are of the logarithm
     slope: Slope
@@ -155,21 +156,22 @@ def _of_task(name: str, history: Sequence[StoredRun], x: FloatArray) -> Iterator
         names = (f"step {run.record.model.step}", f"step {last.record.model.step}")
         require_comparable(run.tasks[name], last.tasks[name], names=names)
     for metric in last.tasks[name].metrics:
-        yield _of_metric([run.tasks[name].metrics[metric] for run in history], name, x)
+        yield _of_metric(last.tasks[name], [run.tasks[name].metrics[metric] for run in history], x)
 
 
-def _of_metric(scores: Sequence[MetricScores], task: str, x: FloatArray) -> Trend:
+def _of_metric(task: TaskScores, scores: Sequence[MetricScores], x: FloatArray) -> Trend:
     last = scores[-1]
     values = np.array([one.value for one in scores])
     log_scale = last.interval == "log_ratio"
     y = np.log(values) if log_scale else values
     noise = neighbour_noise(x, y)
     return Trend(
-        task=task,
+        task=task.name,
         metric=last.name,
         unit=last.unit,
         higher_is_better=last.higher_is_better,
-        num_documents=last.record.num_documents,
+        num_documents=task.num_documents,
+        is_partial=task.is_partial,
         values=tuple(values.tolist()),
         log_scale=log_scale,
         slope=theil_sen(x, y),

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from lmeval.cli.files import write_file
 from lmeval.cli.table import number
+from lmeval.errors import UsageError
 
 if TYPE_CHECKING:
     from lmeval.compare import Comparison, Flip, MetricComparison, TaskComparison
@@ -24,17 +25,32 @@ WIDTH = 100  # where the output is no terminal
 
 
 def compare(
-    run_a: Annotated[Path, typer.Argument(help="The reference: a run folder, or a baseline file.")],
-    run_b: Annotated[Path, typer.Argument(help="The new run; differences are B - A.")],
+    run_a: Annotated[
+        Path | None, typer.Argument(help="The reference: a run folder, or a baseline file.")
+    ] = None,
+    run_b: Annotated[Path | None, typer.Argument(help="The new run; differences are B - A.")] = None,
     task: Annotated[list[str] | None, typer.Option(help="Only this task, or a glob; repeatable.")] = None,
     metric: Annotated[str | None, typer.Option(help="Only this metric.")] = None,
     worst: Annotated[int, typer.Option(min=0, help="Flips to show: documents that lost most.")] = 5,
+    series: Annotated[
+        Path | None, typer.Option(help="In place of two runs: the trends over a folder of checkpoints.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
     """Compare two runs document by document: B - A with its interval, and which documents flipped.
 
     Exits with 12 where the runs did not answer the same questions, and says what differs.
     """
+    if series is not None:
+        from lmeval.cli.trends import show_series
+
+        show_series(series, run_a, tasks=task or (), metric=metric, json_file=json_file)
+        return
+    if run_a is None or run_b is None:
+        raise UsageError(
+            "lmeval compare needs two runs",
+            fix="give RUN_A and RUN_B, or --series with a folder of checkpoints",
+        )
     from lmeval.compare import compare_runs
     from lmeval.runs import load_run
     from lmeval.store import to_json_text

@@ -48,6 +48,10 @@ def gate(
     baseline: Annotated[str | None, typer.Option(help="The run to compare with.")] = None,
     anchor: Annotated[str | None, typer.Option(help="A second baseline that stays fixed.")] = None,
     config: Annotated[Path | None, typer.Option(help="Gate file; without it default rules are made.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Folder of a training run's checkpoints: their step noise is added.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="With --history: how many of the last checkpoints.")] = 5,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write canonical JSON to this file; - is stdout.")
     ] = None,
@@ -65,11 +69,11 @@ def gate(
     settings = load_gate_file(config) if config else GateConfig()
     if candidate is None:
         raise UsageError("lmeval gate needs a CANDIDATE", fix="give the folder of the run to judge")
-    paths = baseline_paths(settings, baseline, anchor)
+    paths = baseline_paths(settings, baseline, anchor, None if write_config else history)
     if write_config is not None:
         write_default_config(write_config, candidate, paths)
         return
-    report = judge_stored(candidate, paths, settings)
+    report = judge_stored(candidate, paths, settings, steps)
     emit(report, outputs)
     raise typer.Exit(report.exit_code)
 
@@ -78,27 +82,31 @@ def gate(
 class BaselinePaths:
     """The runs that a candidate is compared with."""
 
-    baseline: Path | None
+    baseline: Path | None  # None with a history: its last checkpoint before the candidate
     anchor: Path | None
+    history: Path | None = None
 
 
-def baseline_paths(config: GateConfig, baseline: str | None, anchor: str | None) -> BaselinePaths:
+def baseline_paths(
+    config: GateConfig, baseline: str | None, anchor: str | None, history: Path | None = None
+) -> BaselinePaths:
     """What the command line names, else what the gate file does.
 
     Raises:
-        UsageError: Neither names a baseline, and some rule needs one.
+        UsageError: Neither names a baseline, some rule needs one, and there is no history to take it from.
     """
     spec = config.baseline
     path = Path(baseline) if baseline else config.resolve(spec.path) if spec else None
     fixed = Path(anchor) if anchor else config.resolve(spec.anchor) if spec and spec.anchor else None
-    if path is None and (not config.rules or any(rule.needs_baseline for rule in config.rules)):
+    needed = history is None and (not config.rules or any(rule.needs_baseline for rule in config.rules))
+    if path is None and needed:
         raise UsageError(
             "lmeval gate needs a baseline", fix="give --baseline RUN, or `baseline` in the gate file"
         )
-    return BaselinePaths(path, fixed)
+    return BaselinePaths(path, fixed, history)
 
 
-def judge_stored(candidate: str, paths: BaselinePaths, config: GateConfig) -> GateReport:
+def judge_stored(candidate: str, paths: BaselinePaths, config: GateConfig, steps: int = 5) -> GateReport:
     """Judge a finished run; a baseline that is not there gives a report that says so."""
     from lmeval.gate.suite import judge_suite, refusal
     from lmeval.runs import load_run
@@ -110,6 +118,15 @@ def judge_stored(candidate: str, paths: BaselinePaths, config: GateConfig) -> Ga
         return refusal(config, str(error), candidate=judged)
     baseline = load_run(paths.baseline) if paths.baseline else None
     anchor = load_run(paths.anchor) if paths.anchor else baseline.anchor if baseline else None
+    if paths.history is not None:
+        from lmeval.gate.noise import judge_with_history
+        from lmeval.trends import read_history
+
+        try:
+            history = read_history(paths.history)
+            return judge_with_history(judged, history, config, baseline=baseline, anchor=anchor, m=steps)
+        except NotComparableError as error:
+            return refusal(config, str(error), candidate=judged)
     return judge_suite(judged, baseline, config, anchor=anchor)
 
 

@@ -9,13 +9,15 @@ simulations/step_noise.py holds the correction to its level.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from lmeval.compare.comparable import require_comparable, shared_clusters
 from lmeval.errors import NotComparableError, UsageError
+from lmeval.gate.config import GateConfig
+from lmeval.gate.suite import GateReport, bind_rules, judge_suite
 from lmeval.paired import StepNoise, paired_difference
 from lmeval.runs import StoredRun, TaskScores
 from lmeval.stats import FloatArray
@@ -30,7 +32,6 @@ class HistoryNoise:
 
     noise: dict[tuple[str, str], StepNoise]
     steps: tuple[int, ...]  # the checkpoints it is from
-    anchor: StoredRun  # the history's first checkpoint: what stays fixed where no other anchor is named
     notes: tuple[str, ...]
 
 
@@ -61,7 +62,43 @@ def history_noise(
             if candidate.tasks[task].metrics[metric].interval is not None:
                 noise[task, metric] = step_noise(before, task, metric, m)
     steps = tuple(run.record.model.step or 0 for run in before[-m:])
-    return HistoryNoise(noise, steps, before[0], tuple(_notes(noise, steps)))
+    return HistoryNoise(noise, steps, tuple(_notes(noise, steps)))
+
+
+def judge_with_history(
+    candidate: StoredRun,
+    history: Sequence[StoredRun],
+    config: GateConfig,
+    *,
+    baseline: StoredRun | None = None,
+    anchor: StoredRun | None = None,
+    m: int = DEFAULT_CHECKPOINTS,
+) -> GateReport:
+    """Judge a checkpoint with the step noise of those before it added.
+
+    Args:
+        baseline: None: the last checkpoint before the candidate.
+        anchor: None: the first checkpoint of the history, so that a small loss at every step does not pass for ever.
+
+    Raises:
+        UsageError: Too few checkpoints.
+        NotComparableError: They did not answer the candidate's questions.
+    """
+    before = _before(history, candidate)
+    _require_enough(len(before), m, candidate)
+    baseline = baseline or before[-1]
+    notes = []
+    if anchor is None and before[0].record.run_id != baseline.record.run_id:
+        anchor = before[0]
+        notes.append(
+            f"the anchor is the history's first checkpoint, step {anchor.record.model.step:,}; --anchor names another"
+        )
+    rules = bind_rules(config, candidate, baseline)
+    found = history_noise(
+        before, candidate, [(rule.task, rule.metric or "") for rule in rules if rule.needs_baseline], m
+    )
+    report = judge_suite(candidate, baseline, config, anchor=anchor, noise=found.noise)
+    return replace(report, notes=(*report.notes, *found.notes, *notes))
 
 
 def _before(history: Sequence[StoredRun], candidate: StoredRun) -> list[StoredRun]:
