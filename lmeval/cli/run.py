@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lmeval.errors import UsageError
 from lmeval.task import find_tasks
+
+if TYPE_CHECKING:
+    from lmeval.run import Job
 
 
 class ModelType(StrEnum):
@@ -82,19 +86,83 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print run.json in place of the table.")] = False,
 ) -> None:
     """Evaluate a model on tasks."""
+    job = make_job(
+        model,
+        tasks,
+        tasks_dir=tasks_dir,
+        revision=revision,
+        model_type=model_type,
+        dtype=dtype,
+        device=device,
+        adapter=adapter,
+        num_fewshot=num_fewshot,
+        limit=limit,
+        seed=seed,
+        max_length=max_length,
+        batch_tokens=batch_tokens,
+        chat=chat,
+        system=system,
+        pll=pll,
+        data_root=data_root,
+        offline=offline,
+        trust_remote_code=trust_remote_code,
+    )
+    from lmeval.cli.progress import make_listener
+    from lmeval.cli.table import print_run
+    from lmeval.run import Keep, run_job
+    from lmeval.series import is_glob
+    from lmeval.store import run_text
+
+    keep = Keep(output, resume=resume, cache=cache, command=shlex.join(["lmeval", *sys.argv[1:]]))
+    if revisions is not None or is_glob(model):
+        from lmeval.cli.series import evaluate_series
+
+        evaluate_series(job, keep, revisions, quiet=quiet, as_json=as_json)
+        return
+    with make_listener(quiet=quiet) as listener:
+        record, folder = run_job(job, keep, listener)
+    if as_json:
+        typer.echo(run_text(record), nl=False)
+    else:
+        print_run(record, folder)
+
+
+def make_job(
+    model: str,
+    tasks: str,
+    *,
+    tasks_dir: Sequence[Path] | None = None,
+    revision: str | None = None,
+    model_type: ModelType = ModelType.auto,
+    dtype: DType = DType.auto,
+    device: str = "auto",
+    adapter: str | None = None,
+    num_fewshot: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    max_length: int | None = None,
+    batch_tokens: str = "auto",
+    chat: bool = False,
+    system: str | None = None,
+    pll: Pll = Pll.within_word_l2r,
+    data_root: Path | None = None,
+    offline: bool = False,
+    trust_remote_code: bool = False,
+) -> Job:
+    """The job that a command's options ask for.
+
+    Raises:
+        UsageError, TaskError: An option makes no sense, or there is no such task.
+    """
     if limit is not None and limit < 1:
         raise UsageError(
             f"--limit {limit} leaves no documents", fix="give 1 or more, or leave it out for all"
         )
     selectors = [name.strip() for name in tasks.split(",") if name.strip()]
     specs = find_tasks(selectors, tasks_dir or ())
-    from lmeval.cli.progress import make_listener
-    from lmeval.cli.table import print_run
     from lmeval.engine.sources import ModelOptions
     from lmeval.evaluate import Settings
-    from lmeval.run import Job, Keep, run_job
-    from lmeval.series import is_glob
-    from lmeval.store import run_text
+    from lmeval.run import Job
 
     options = ModelOptions(
         model=model,
@@ -112,19 +180,7 @@ def run(
     settings = Settings(
         num_fewshot=num_fewshot, limit=limit, seed=seed, system=system, data_root=data_root, offline=offline
     )
-    job = Job(specs, frozenset(selectors), options, settings, chat=chat)
-    keep = Keep(output, resume=resume, cache=cache, command=shlex.join(["lmeval", *sys.argv[1:]]))
-    if revisions is not None or is_glob(model):
-        from lmeval.cli.series import evaluate_series
-
-        evaluate_series(job, keep, revisions, quiet=quiet, as_json=as_json)
-        return
-    with make_listener(quiet=quiet) as listener:
-        record, folder = run_job(job, keep, listener)
-    if as_json:
-        typer.echo(run_text(record), nl=False)
-    else:
-        print_run(record, folder)
+    return Job(specs, frozenset(selectors), options, settings, chat=chat)
 
 
 def parse_batch_tokens(text: str) -> int | None:
