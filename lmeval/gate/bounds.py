@@ -74,19 +74,18 @@ class ScoreLevel:
 
     def p_above(self, bound: float) -> float:
         """See Level."""
-        return 1 - self._below(bound)
+        if bound <= 0:  # at 0 a share has no variance: one success shows that it is above
+            return float(self.value <= bound)
+        return 1.0 if bound >= 1 else _NORMAL.cdf(-self._z(bound))
 
     def p_below(self, bound: float) -> float:
         """See Level."""
-        return self._below(bound)
+        if bound >= 1:
+            return float(self.value >= bound)
+        return 1.0 if bound <= 0 else _NORMAL.cdf(self._z(bound))
 
-    def _below(self, bound: float) -> float:
-        """Probability of so low a share, were the true one `bound`."""
-        if not 0 < bound < 1:  # a share cannot lie beyond 0 and 1, and at them it has no variance
-            return (
-                float(self.value >= bound) if bound <= 0 else float(self.value > bound or bound == self.value)
-            )
-        return _NORMAL.cdf((self.value - bound) / math.sqrt(bound * (1 - bound) / self.n))
+    def _z(self, bound: float) -> float:
+        return (self.value - bound) / math.sqrt(bound * (1 - bound) / self.n)
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """See Level."""
