@@ -30,7 +30,7 @@ LAYERS = (
     "trends",
     "gate series leaderboard",
     "selftest",
-    "report",
+    "report baseline",
     "cli",
     "__main__",
 )

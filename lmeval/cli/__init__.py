@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import lmeval
+from lmeval.cli.baseline import baseline_app
 from lmeval.cli.compare import compare
 from lmeval.cli.data import data_app
 from lmeval.cli.gate import gate
@@ -34,6 +35,7 @@ app.command()(compare)
 app.command()(gate)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(data_app, name="data")
+app.add_typer(baseline_app, name="baseline")
 
 
 def _print_version(asked: bool) -> None:
