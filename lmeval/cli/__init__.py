@@ -14,6 +14,7 @@ from lmeval.cli.baseline import baseline_app
 from lmeval.cli.compare import compare
 from lmeval.cli.data import data_app
 from lmeval.cli.gate import gate
+from lmeval.cli.plan import plan
 from lmeval.cli.run import run
 from lmeval.cli.tasks import tasks_app
 from lmeval.errors import LmevalError, UsageError
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.command()(gate)
+app.command()(plan)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(data_app, name="data")
 app.add_typer(baseline_app, name="baseline")
