@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from dataclasses import dataclass
+import json
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lmeval.errors import ModelError
@@ -17,6 +19,7 @@ Message = dict[str, str]  # role and content
 
 DEFAULT = "default"  # of several named templates
 _DATE = datetime.datetime(2024, 7, 26)  # what templates that carry a date of their own fall back to
+_TODAY = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
 _PROBE = "a probe of the system message"
 
 
@@ -26,8 +29,9 @@ class ChatTemplate:
 
     tokenizer: Any
     source: str
-    sha256: str  # of the template's text
-    takes_system: bool
+    text: str
+    sha256: str  # of the template as the model ships it
+    takes_system: bool = True
 
     def __call__(self, messages: list[Message]) -> str:
         """What the model reads.
@@ -35,10 +39,21 @@ class ChatTemplate:
         Raises:
             ModelError: The template refuses such a conversation.
         """
+        if not self.takes_system:
+            messages = _folded(messages)
         try:
-            return _apply(self.tokenizer, messages if self.takes_system else _folded(messages))
-        except Exception as error:  # a template is a program of the model's own
-            raise _refused(self.source, messages, error) from error
+            text = self.tokenizer.apply_chat_template(
+                messages, chat_template=self.text, tokenize=False, add_generation_prompt=True
+            )
+        except Exception as error:  # a template is a program of the model's own, and refuses as it likes
+            roles = ", ".join(message["role"] for message in messages)
+            raise ModelError(
+                f"the chat template of {self.source} does not take this conversation: "
+                f"{str(error) or type(error).__name__}",
+                where=f"turns: {roles}",
+                fix="leave out --chat, or use a model whose template takes these turns",
+            ) from error
+        return str(text)
 
 
 def chat_template(tokenizer: Any, source: str) -> ChatTemplate:
@@ -47,16 +62,17 @@ def chat_template(tokenizer: Any, source: str) -> ChatTemplate:
     Raises:
         ModelError: It has none, several of which none is the default, or one that does not work.
     """
-    template = getattr(tokenizer, "chat_template", None)
-    if isinstance(template, dict):
-        template = _default(template, source)
-    if not template:
+    text = getattr(tokenizer, "chat_template", None)
+    if isinstance(text, dict):
+        text = _default(text, source)
+    if not text:
         raise ModelError(
             f"{source} has no chat template",
             fix="leave out --chat, or use a model whose tokenizer has a template",
         )
-    sha256 = hashlib.sha256(str(template).encode("utf-8", "surrogatepass")).hexdigest()
-    return ChatTemplate(tokenizer, source, sha256, _takes_system(tokenizer, source))
+    sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    template = ChatTemplate(tokenizer, source, _undated(text), sha256)
+    return replace(template, takes_system=_takes_system(template))
 
 
 def _default(templates: dict[str, str], source: str) -> str:
@@ -68,22 +84,22 @@ def _default(templates: dict[str, str], source: str) -> str:
     return templates[DEFAULT]
 
 
-def _apply(tokenizer: Any, messages: list[Message]) -> str:
-    text = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, strftime_now=_DATE.strftime
-    )
-    return str(text)
+def _undated(template: str) -> str:
+    """The template with today's date, where it prints one, replaced by a date that stays."""
+    return _TODAY.sub(lambda call: json.dumps(_DATE.strftime(call[2])), template)
 
 
-def _takes_system(tokenizer: Any, source: str) -> bool:
+def _takes_system(template: ChatTemplate) -> bool:
+    """Whether the text of a system message reaches the model.
+
+    Raises:
+        ModelError: The template does not even take one user's turn.
+    """
     user: Message = {"role": "user", "content": "Hello."}
+    template([user])
     try:
-        _apply(tokenizer, [user])
-    except Exception as error:
-        raise _refused(source, [user], error) from error
-    try:
-        return _PROBE in _apply(tokenizer, [{"role": "system", "content": _PROBE}, user])
-    except Exception:  # templates refuse by raising whatever they like
+        return _PROBE in template([{"role": "system", "content": _PROBE}, user])
+    except ModelError:
         return False
 
 
@@ -93,12 +109,3 @@ def _folded(messages: list[Message]) -> list[Message]:
         return messages
     system, user, *others = messages
     return [{"role": "user", "content": f"{system['content']}\n\n{user['content']}"}, *others]
-
-
-def _refused(source: str, messages: list[Message], error: Exception) -> ModelError:
-    roles = ", ".join(message["role"] for message in messages)
-    return ModelError(
-        f"the chat template of {source} does not take this conversation: {str(error) or type(error).__name__}",
-        where=f"turns: {roles}",
-        fix="leave out --chat, or use a model whose template takes these turns",
-    )

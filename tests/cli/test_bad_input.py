@@ -116,6 +116,9 @@ OPTIONS = {
         [], ["none of the tasks", "demo_qa", "fix:"], model="demo-masked", tasks="demo_q*"
     ),
     "chat without a template": Case(["--chat"], ["demo has no chat template", "leave out --chat"]),
+    "a system message without a chat": Case(
+        ["--system", "Be brief."], ["--system", "add --chat, or leave out --system"]
+    ),
     "no such mirror": Case(["--data-root", "nosuch"], ["nosuch", "--data-root"], tasks="piqa"),
 }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import json
 import shutil
@@ -228,8 +229,22 @@ def test_a_folder_with_a_chat_template(tmp_path: Path) -> None:
     assert ran.folder(output).parent.name == "chatty"
     lines = read_samples(ran.folder(output))["my_qa"]
     assert lines[0]["context"] == "<user>Q: Which city?\nA:\n<assistant>"
-    # the template is part of what was asked, so it needs no place of its own among what decides a score
-    assert record_of(output, ran)["model"]["id"] == str(tmp_path / "chatty")
+    record = record_of(output, ran)
+    assert record["model"]["id"] == str(tmp_path / "chatty")
+    assert record["runtime"]["chat_template_sha256"] == hashlib.sha256(template.encode()).hexdigest()
+    assert record["runtime"]["system_prompt"] is None
+
+    other = tmp_path / "other"
+    ran = run_demo(
+        other, "--chat", "--system", "One word.", model=str(tmp_path / "chatty"), tasks=f"{file},demo_cloze"
+    )
+    assert ran.code == 0, ran.err
+    lines = read_samples(ran.folder(other))
+    assert lines["my_qa"][0]["context"] == "<system>One word.\n<user>Q: Which city?\nA:\n<assistant>"
+    assert lines["demo_cloze"][0]["context"].startswith("<system>One word.\n<user>")
+    told = record_of(other, ran)
+    assert told["runtime"]["system_prompt"] == "One word."
+    assert told["tasks"]["my_qa"]["prompts_sha256"] != record["tasks"]["my_qa"]["prompts_sha256"]
 
 
 def test_a_mirror_serves_hub_data_sets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
