@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lmeval.engine import decode
+from lmeval.engine.attention import can_be_handed
 from lmeval.engine.base import Scored, Stopwatch, Usage, assemble, collect
 from lmeval.engine.decode import Rows
 from lmeval.engine.network import Network
@@ -28,7 +29,7 @@ from lmeval.engine.rows import (
     row_hidden,
     snapshot,
 )
-from lmeval.engine.slots import SlotRows, can_take_slots
+from lmeval.engine.slots import SlotRows
 from lmeval.engine.tokenization import Ids, TextEncoder, Window, causal_windows, generation_prompts
 from lmeval.records import (
     GenerationOutput,
@@ -59,8 +60,13 @@ class CausalScorer:
         self.usage = usage
         self.same_length = depends_on_length(network.model.config)
         self.reach, usage.note = packed_reach(network.model.config)
+        # on an accelerator the mask stays dense: there the many small calls of blocks were not measured
+        self.in_blocks = network.device.type == "cpu" and can_be_handed(network)
         if usage.note is None:
             usage.note = prove_packed(self)
+            if usage.note and self.in_blocks:
+                self.in_blocks = False
+                usage.note = prove_packed(self)
         usage.path = "plain" if usage.note else "packed"
 
     def score(self, windows: Sequence[Window]) -> Iterator[Scored]:
@@ -107,7 +113,7 @@ class CausalScorer:
         keep = len(row.next_path) > 0
         if keep and cache is None:
             cache = DynamicCache()
-        hidden = row_hidden(self.network, forest, row, cache)
+        hidden = row_hidden(self.network, forest, row, cache, in_blocks=self.in_blocks)
         self.usage.tokens_computed += row.end - row.begin
         low, high = np.searchsorted(forest.query_node, (row.begin, row.end))
         scored = None
@@ -254,7 +260,14 @@ class CausalEngine:
         yield from assemble(self.scorer.score(flat), sizes, truncated, self.usage)
 
     def _slot_rows(self, prompts: Sequence[Ids]) -> Rows:
-        return SlotRows(self.network, prompts, self.usage, self.batch_tokens, self.scorer.chain_tokens)
+        return SlotRows(
+            self.network,
+            prompts,
+            self.usage,
+            batch_tokens=self.batch_tokens,
+            chain_tokens=self.scorer.chain_tokens,
+            in_blocks=self.scorer.in_blocks,
+        )
 
     def _cached_rows(self, prompts: Sequence[Ids]) -> Rows:
         return decode.CachedRows(self.network, self.encoder.pad_id, self.usage)
@@ -271,7 +284,7 @@ class CausalEngine:
     @cached_property
     def _takes_slots(self) -> bool:
         packed = self.usage.path == "packed"
-        return packed and can_take_slots(self.network) and self._proved(self._slot_rows)
+        return packed and can_be_handed(self.network) and self._proved(self._slot_rows)
 
     @cached_property
     def _takes_cache(self) -> bool:

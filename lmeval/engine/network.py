@@ -42,6 +42,8 @@ class Network:
         self.device: torch.device = next(model.parameters()).device
         self.dtype: torch.dtype = model.dtype
         self.body = self._find_body()
+        configs = (getattr(module, "config", None) for module in model.modules())
+        self.configs = list({id(config): config for config in configs if config is not None}.values())
 
     @property
     def is_split(self) -> bool:

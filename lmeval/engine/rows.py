@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from lmeval.engine.attention import RowAttention, attending
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row
 
@@ -24,13 +25,27 @@ def subtree_mask(forest: Forest, row: Row, dtype: torch.dtype, device: torch.dev
     return mask.masked_fill_(hidden, torch.finfo(dtype).min)[None, None]
 
 
-def row_hidden(network: Network, forest: Forest, row: Row, cache: DynamicCache | None) -> Tensor:
-    """(row, H) hidden states of a row; the cache, if any, holds the nodes of row.path and gains the row's."""
-    inputs: dict[str, Any] = {"input_ids": network.to_device(forest.tokens[row.begin : row.end])[None]}
-    if not row.is_chain:
-        inputs["attention_mask"] = subtree_mask(forest, row, network.dtype, network.device)
-        inputs["position_ids"] = network.to_device(forest.depths[row.begin : row.end])[None]
-    return network.hidden(**inputs, past_key_values=cache, use_cache=cache is not None)[0]
+def row_hidden(
+    network: Network, forest: Forest, row: Row, cache: DynamicCache | None, *, in_blocks: bool
+) -> Tensor:
+    """(row, H) hidden states of a row; the cache, if any, holds the nodes of row.path and gains the row's.
+
+    Args:
+        in_blocks: Hand the model our attention over the row's blocks, in place of a dense mask.
+    """
+    inputs: dict[str, Any] = {
+        "input_ids": network.to_device(forest.tokens[row.begin : row.end])[None],
+        "past_key_values": cache,
+        "use_cache": cache is not None,
+    }
+    if row.is_chain:
+        return network.hidden(**inputs)[0]
+    inputs["position_ids"] = network.to_device(forest.depths[row.begin : row.end])[None]
+    if not in_blocks:
+        mask = subtree_mask(forest, row, network.dtype, network.device)
+        return network.hidden(**inputs, attention_mask=mask)[0]
+    with attending(network, RowAttention(forest, row, network.dtype, network.device)):
+        return network.hidden(**inputs)[0]
 
 
 def carry(cache: DynamicCache, row: Row) -> DynamicCache:

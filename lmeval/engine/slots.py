@@ -9,23 +9,22 @@ rows of their prefix forest, so that what they share beyond the prefix is read o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers import AttentionInterface, Cache, DynamicCache
+from transformers import Cache, DynamicCache
 
+from lmeval.engine.attention import attending
 from lmeval.engine.base import Usage
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, build_forest, common_prefix, cut_rows
 from lmeval.engine.rows import carry, row_hidden
 from lmeval.engine.tokenization import Ids, Window
 
-ATTENTION = "lmeval_slots"
 FIRST_CAPACITY = 64  # tokens; it doubles
 
 
@@ -102,58 +101,45 @@ class SlotCache(Cache):  # type: ignore[misc]
         slots.values[self.rows, :, self.lengths] = value_states[0].transpose(0, 1)
         return key_states, value_states
 
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, scaling: float, softcap: float | None
+    ) -> Tensor:
+        """See attention.Attend: over the slots of the layer that was updated last, which is the one that asks."""
+        return self.slots[self.layer].attend(query, self.hidden, scaling, softcap)
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Tokens that are there before this step; positions are handed in, so that nothing hangs on it."""
         return int(self.slots[0].prefix_keys.shape[1])
-
-
-_current: SlotCache | None = None
-
-
-def _slot_attention(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    **others: Any,
-) -> tuple[Tensor, None]:
-    """transformers' attention interface over the slots of `_current`."""
-    assert _current is not None
-    if others.get("s_aux") is not None or others.get("position_bias") is not None:
-        raise NotImplementedError("attention with sinks or a position bias")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _current.slots[_current.layer].attend(query, _current.hidden, scale, softcap), None
-
-
-AttentionInterface.register(ATTENTION, _slot_attention)
 
 
 class SlotRows:
     """Rows over slots; see decode.Rows.
 
     Args:
-        network: The model; see `can_take_slots`.
+        network: The model; see attention.can_be_handed.
         prompts: All prompts that will ever be added: they share a prefix, if only an empty one.
         usage: Gains the tokens computed.
         batch_tokens: Tokens of prompts read at once.
         chain_tokens: The same where they need no mask.
+        in_blocks: See rows.row_hidden.
     """
 
     def __init__(
-        self, network: Network, prompts: Sequence[Ids], usage: Usage, batch_tokens: int, chain_tokens: int
+        self,
+        network: Network,
+        prompts: Sequence[Ids],
+        usage: Usage,
+        *,
+        batch_tokens: int,
+        chain_tokens: int,
+        in_blocks: bool,
     ) -> None:
         self.network, self.usage = network, usage
-        self.batch_tokens, self.chain_tokens = batch_tokens, chain_tokens
+        self.batch_tokens, self.chain_tokens, self.in_blocks = batch_tokens, chain_tokens, in_blocks
         self.num_shared = shared_prefix(prompts)
         self.layers: list[Layer] = []
         self.prefix: DynamicCache | None = None
         self.lengths = np.zeros(0, dtype=np.int64)  # of each row's own tokens
-        configs = (getattr(module, "config", None) for module in network.model.modules())
-        self._configs = list({id(config): config for config in configs if config is not None}.values())
 
     def add(self, prompts: Sequence[Ids]) -> Tensor:
         """See decode.Rows."""
@@ -181,7 +167,7 @@ class SlotRows:
         cache = DynamicCache([(k, v) for k, v in _tensors(self.prefix)]) if self.prefix else DynamicCache()
         hidden, keys, values = [], [], []
         for row in cut_rows(forest, self.batch_tokens, self.chain_tokens, begin, path):
-            hidden.append(row_hidden(self.network, forest, row, cache))
+            hidden.append(row_hidden(self.network, forest, row, cache, in_blocks=self.in_blocks))
             self.usage.tokens_computed += row.end - row.begin
             size = row.end - row.begin
             keys.append([layer.keys[0, :, -size:] for layer in cache.layers])
@@ -210,7 +196,7 @@ class SlotRows:
         network = self.network
         self._reserve(int(self.lengths.max()) + 1)
         cache = SlotCache(self.layers, self.lengths, network)
-        with self._attending(cache):
+        with attending(network, cache.attend):
             hidden = network.hidden(
                 input_ids=network.to_device(np.array(tokens))[None],
                 position_ids=network.to_device(self.lengths + self.num_shared)[None],
@@ -220,21 +206,6 @@ class SlotRows:
         self.usage.tokens_computed += len(tokens)
         self.lengths = self.lengths + 1
         return network.logits(hidden[0])
-
-    @contextmanager
-    def _attending(self, cache: SlotCache) -> Iterator[None]:
-        """The model attends by the slots of `cache` within the block."""
-        global _current
-        before = [config._attn_implementation for config in self._configs]
-        try:
-            for config in self._configs:
-                config._attn_implementation_internal = ATTENTION
-            _current = cache
-            yield
-        finally:
-            _current = None
-            for config, name in zip(self._configs, before, strict=True):
-                config._attn_implementation_internal = name
 
     def keep(self, rows: Sequence[int]) -> None:
         """See decode.Rows."""
@@ -259,9 +230,3 @@ def shared_prefix(prompts: Sequence[Ids]) -> int:
     low = min(prompts, key=lambda ids: ids.astype(">u4").tobytes())
     high = max(prompts, key=lambda ids: ids.astype(">u4").tobytes())
     return min(common_prefix(low, high), min(len(ids) for ids in prompts) - 1)
-
-
-def can_take_slots(network: Network) -> bool:
-    """Whether the model's attention can be handed in at all; `decode.prove` says whether it then gives the same."""
-    asked = getattr(network.model, "_can_set_attn_implementation", None)
-    return network.is_split and asked is not None and bool(asked())
