@@ -18,8 +18,9 @@ from lmeval.paired.bootstrap import BootstrapDifference
 from lmeval.paired.choose import paired_difference
 from lmeval.paired.flips import holm, mcnemar
 from lmeval.paired.power import documents_needed, flip_sd, minimum_detectable_effect
-from lmeval.paired.score import BoundedDifference, TangoDifference
+from lmeval.paired.score import BoundedDifference
 from lmeval.paired.student import TDifference
+from lmeval.paired.tango import TangoDifference
 
 __all__ = [
     "BootstrapDifference",

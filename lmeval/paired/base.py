@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+
+from lmeval.stats import FloatArray
+
+Floats = float | FloatArray  # every formula takes one comparison, or an array of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +83,44 @@ class Difference(Protocol):
     def interval(self, confidence: float) -> tuple[float, float]:
         """Two-sided: holds exactly the values that neither test rejects at (1 - confidence) / 2."""
         ...
+
+
+def with_noise(variance: Floats, df: float, noise: StepNoise | None) -> tuple[Floats, Floats]:
+    """A squared standard error and its degrees of freedom, step noise added (Welch 1947, Satterthwaite 1946).
+
+    Args:
+        variance: Squared standard error over documents.
+        df: Its degrees of freedom; infinity for score tests.
+        noise: None adds nothing.
+    """
+    if noise is None or noise.added == 0:
+        return variance, df
+    total = variance + noise.added
+    return total, total**2 / (variance**2 / df + noise.added**2 / noise.df)
+
+
+def upper_tail(statistic: Floats, df: Floats) -> Floats:
+    """P(T >= statistic) of Student's t; of the normal distribution where df is infinite."""
+    from scipy.special import ndtr, stdtr
+
+    negative = -np.asarray(statistic, dtype=np.float64)
+    degrees = np.asarray(df, dtype=np.float64)
+    finite = np.isfinite(degrees)
+    tail = np.where(finite, stdtr(np.where(finite, degrees, 1.0), negative), ndtr(negative))
+    return tail if tail.ndim else float(tail)
+
+
+def invert(p_above: Callable[[float], float], alpha: float, centre: float, far: float) -> float:
+    """The threshold between `centre` and `far` at which a one-sided p is alpha; `far` where it never is.
+
+    Args:
+        p_above: p as a function of the threshold: 0.5 at `centre`, smaller towards `far`.
+        alpha: Below 0.5.
+        centre: Where the difference is.
+        far: The end of the possible thresholds.
+    """
+    from scipy.optimize import brentq
+
+    if centre == far or p_above(far) >= alpha:
+        return far
+    return float(brentq(lambda threshold: p_above(threshold) - alpha, centre, far, xtol=1e-14, rtol=1e-13))
