@@ -92,11 +92,8 @@ class BettingDifference:
     @property
     def method(self) -> str:
         """How p-values and interval are found."""
-        unit = "cluster" if self.largest > 1 else "document"
-        text = f"betting e-process, one bet a {unit}"
-        return (
-            text if self.final is None else f"{text}, and a test of all documents at alpha * {FINAL_SHARE:g}"
-        )
+        text = f"betting e-process by {'cluster' if self.largest > 1 else 'document'}"
+        return text if self.final is None else f"{text}, then all documents at {FINAL_SHARE:g} alpha"
 
     @property
     def caveats(self) -> tuple[()]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmeval.cli.run import DType, ModelType, Pll, make_job
 from lmeval.errors import NotComparableError, UsageError
 from lmeval.gate.config import GateConfig, load_gate_file
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lmeval.gate.suite import GateReport
 
 STDOUT = Path("-")
+_RUN = "With --model, as in `lmeval run`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +65,103 @@ def gate(
     write_config: Annotated[
         Path | None, typer.Option(help="Write the default rules to a gate file, and stop.")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="In place of CANDIDATE: run this model, then judge.", rich_help_panel=_RUN),
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="With --model: names, globs, tag:NAME or files.", rich_help_panel=_RUN)
+    ] = None,
+    sequential: Annotated[
+        bool | None,
+        typer.Option(
+            "--sequential/--no-sequential",
+            help="With --model: score in rounds and stop as soon as every rule is decided.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="As in `lmeval run`.", rich_help_panel=_RUN)] = None,
+    model_type: Annotated[ModelType, typer.Option(rich_help_panel=_RUN)] = ModelType.auto,
+    dtype: Annotated[DType, typer.Option(rich_help_panel=_RUN)] = DType.auto,
+    device: Annotated[str, typer.Option(rich_help_panel=_RUN)] = "auto",
+    adapter: Annotated[str | None, typer.Option(rich_help_panel=_RUN)] = None,
+    num_fewshot: Annotated[int | None, typer.Option(min=0, rich_help_panel=_RUN)] = None,
+    limit: Annotated[int | None, typer.Option(rich_help_panel=_RUN)] = None,
+    seed: Annotated[int, typer.Option(min=0, rich_help_panel=_RUN)] = 0,
+    max_length: Annotated[int | None, typer.Option(min=2, rich_help_panel=_RUN)] = None,
+    batch_tokens: Annotated[str, typer.Option(rich_help_panel=_RUN)] = "auto",
+    chat: Annotated[bool, typer.Option("--chat", rich_help_panel=_RUN)] = False,
+    system: Annotated[str | None, typer.Option(rich_help_panel=_RUN)] = None,
+    pll: Annotated[Pll, typer.Option(rich_help_panel=_RUN)] = Pll.within_word_l2r,
+    tasks_dir: Annotated[list[Path] | None, typer.Option(rich_help_panel=_RUN)] = None,
+    data_root: Annotated[Path | None, typer.Option(envvar="LMEVAL_DATA", rich_help_panel=_RUN)] = None,
+    output: Annotated[Path, typer.Option(rich_help_panel=_RUN)] = Path("results"),
+    resume: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
+    cache: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = False,
+    offline: Annotated[bool, typer.Option("--offline", rich_help_panel=_RUN)] = False,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", rich_help_panel=_RUN)] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=_RUN)] = False,
 ) -> None:
     """Judge a run by a baseline: exit code 0 PASS, 10 FAIL, 11 INCONCLUSIVE, 12 NOT COMPARABLE."""
     outputs = Outputs(json_file, junit, markdown, github)
     settings = load_gate_file(config) if config else GateConfig()
-    if candidate is None:
-        raise UsageError("lmeval gate needs a CANDIDATE", fix="give the folder of the run to judge")
+    check_candidate(candidate, model, tasks, sequential=bool(sequential))
     paths = baseline_paths(settings, baseline, anchor, None if write_config else history)
+    if model is not None and tasks is not None:
+        job = make_job(
+            model,
+            tasks,
+            tasks_dir=tasks_dir,
+            revision=revision,
+            model_type=model_type,
+            dtype=dtype,
+            device=device,
+            adapter=adapter,
+            num_fewshot=num_fewshot,
+            limit=limit,
+            seed=seed,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+            chat=chat,
+            system=system,
+            pll=pll,
+            data_root=data_root,
+            offline=offline,
+            trust_remote_code=trust_remote_code,
+        )
+        from lmeval.cli.gate_model import judge_model
+
+        settings = with_rounds(settings, sequential)
+        report = judge_model(
+            job, paths, settings, steps, output=output, resume=resume, cache=cache, quiet=quiet
+        )
+        emit(report, outputs)
+        raise typer.Exit(report.exit_code)
+    assert candidate is not None
     if write_config is not None:
         write_default_config(write_config, candidate, paths)
         return
     report = judge_stored(candidate, paths, settings, steps)
     emit(report, outputs)
     raise typer.Exit(report.exit_code)
+
+
+def check_candidate(candidate: str | None, model: str | None, tasks: str | None, *, sequential: bool) -> None:
+    """Refuse anything but a run to judge, or a model to run and its tasks."""
+    if candidate is not None and model is not None:
+        raise UsageError("CANDIDATE and --model are both given", fix="give the run, or the model to run")
+    if candidate is None and model is None:
+        raise UsageError(
+            "lmeval gate needs a CANDIDATE",
+            fix="give the folder of the run to judge, or --model and --tasks to run a model",
+        )
+    if (model is None) != (tasks is None):
+        raise UsageError("--model and --tasks belong together", fix="give both, or a CANDIDATE alone")
+    if sequential and model is None:
+        raise UsageError(
+            "--sequential is for a model that is run: a finished run has all its documents",
+            fix="give --model and --tasks in place of CANDIDATE",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +171,13 @@ class BaselinePaths:
     baseline: Path | None  # None with a history: its last checkpoint before the candidate
     anchor: Path | None
     history: Path | None = None
+
+
+def with_rounds(config: GateConfig, sequential: bool | None) -> GateConfig:
+    """The config with --sequential or --no-sequential in place of what it says; None: as it says."""
+    if sequential is None:
+        return config
+    return replace(config, sequential=config.sequential.model_copy(update={"enabled": sequential}))
 
 
 def baseline_paths(
@@ -113,7 +206,7 @@ def judge_stored(candidate: str, paths: BaselinePaths, config: GateConfig, steps
 
     judged = load_run(candidate)
     try:
-        _require_there(paths)
+        require_there(paths)
     except NotComparableError as error:
         return refusal(config, str(error), candidate=judged)
     baseline = load_run(paths.baseline) if paths.baseline else None
@@ -130,7 +223,7 @@ def judge_stored(candidate: str, paths: BaselinePaths, config: GateConfig, steps
     return judge_suite(judged, baseline, config, anchor=anchor)
 
 
-def _require_there(paths: BaselinePaths) -> None:
+def require_there(paths: BaselinePaths) -> None:
     for name, path in (("baseline", paths.baseline), ("anchor", paths.anchor)):
         if path is not None and not path.exists():
             raise NotComparableError(
