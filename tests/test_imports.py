@@ -19,7 +19,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 # The longest prefix decides where a module lies.
 LAYERS = (
     "errors records",
-    "engine.tokenization engine.plan stats paired betting demo yamltree rows templates",
+    "stats",
+    "engine.tokenization engine.plan paired betting demo yamltree rows templates",
     "metrics engine store",
     "specs runs clusters",
     "task",
