@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from lmeval.gate.config import GateConfig, load_gate_file
 
 if TYPE_CHECKING:
     from lmeval.gate.suite import GateReport
+    from lmeval.run import Job
 
 STDOUT = Path("-")
 _RUN = "With --model, as in `lmeval run`"
@@ -129,8 +131,6 @@ def gate(
             offline=offline,
             trust_remote_code=trust_remote_code,
         )
-        from lmeval.cli.gate_model import judge_model
-
         settings = with_rounds(settings, sequential)
         report = judge_model(
             job, paths, settings, steps, output=output, resume=resume, cache=cache, quiet=quiet
@@ -206,7 +206,7 @@ def judge_stored(candidate: str, paths: BaselinePaths, config: GateConfig, steps
 
     judged = load_run(candidate)
     try:
-        require_there(paths)
+        _require_there(paths)
     except NotComparableError as error:
         return refusal(config, str(error), candidate=judged)
     baseline = load_run(paths.baseline) if paths.baseline else None
@@ -223,7 +223,57 @@ def judge_stored(candidate: str, paths: BaselinePaths, config: GateConfig, steps
     return judge_suite(judged, baseline, config, anchor=anchor)
 
 
-def require_there(paths: BaselinePaths) -> None:
+def judge_model(
+    job: Job,
+    paths: BaselinePaths,
+    config: GateConfig,
+    steps: int,
+    *,
+    output: Path,
+    resume: bool,
+    cache: bool,
+    quiet: bool,
+) -> GateReport:
+    """Run a model and judge its run; a baseline that is not there is found before anything is read.
+
+    Args:
+        steps: With a history: how many of the last checkpoints.
+
+    Raises:
+        UsageError: Rounds are asked for together with a history.
+        LmevalError: Whatever is wrong with model, tasks, documents or baseline.
+    """
+    from lmeval.cli.progress import make_listener
+    from lmeval.gate.running import Opponents, run_and_judge
+    from lmeval.run import Keep, run_job
+    from lmeval.runs import load_run
+
+    _require_there(paths)
+    keep = Keep(output, resume=resume, cache=cache, command=shlex.join(["lmeval", *sys.argv[1:]]))
+    if paths.history is not None:
+        if config.sequential.enabled:
+            raise UsageError(
+                "--history adds step noise to standard errors, and bets have none",
+                fix="leave out --sequential (or give --no-sequential), or leave out --history",
+            )
+        with make_listener(quiet=quiet) as listener:
+            _, folder = run_job(job, keep, listener)
+        _say_where(folder)
+        return judge_stored(str(folder), paths, config, steps)
+    baseline = load_run(paths.baseline) if paths.baseline else None
+    anchor = load_run(paths.anchor) if paths.anchor else baseline.anchor if baseline else None
+    with make_listener(quiet=quiet) as listener:
+        report, kept = run_and_judge(job, keep, Opponents(baseline, anchor), config, listener)
+    if kept is not None:
+        _say_where(kept)
+    return report
+
+
+def _say_where(folder: Path) -> None:
+    typer.echo(f"kept in {folder}", err=True)
+
+
+def _require_there(paths: BaselinePaths) -> None:
     for name, path in (("baseline", paths.baseline), ("anchor", paths.anchor)):
         if path is not None and not path.exists():
             raise NotComparableError(
