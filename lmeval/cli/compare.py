@@ -80,30 +80,33 @@ def print_comparison(found: Comparison, worst: int, console: Console | None = No
 
 
 def _table(found: Comparison) -> Table:
-    table = Table("task, metric", "A", "B", "B - A", "95 % interval", "p", "gained, lost", "B is")
+    table = Table("task, metric", "A", "B", "B - A", "95 % interval", "p", "flips", "B is")
     for column in table.columns[1:-1]:
         column.justify = "right"
         column.no_wrap = True
     table.columns[0].overflow = "fold"
     for task in found.tasks:
         table.add_row(Text(task.name, style="bold"), "", "", "", Text(_documents(task), style="bold"))
-        for place, metric in enumerate(task.metrics, start=1):
-            last = place == len(task.metrics) and not _shows_greedy(task)
-            table.add_row(*_metric_cells(metric), end_section=last)
-        if _shows_greedy(task):
-            flips = f"+{task.greedy_gains} -{task.greedy_losses}"
-            table.add_row("  is_greedy", "", "", "", "", "", flips, end_section=True)
+        for metric in task.metrics:
+            table.add_row(*_metric_cells(metric))
+            if metric.gains or metric.losses:
+                _add_mcnemar(table, metric.p_mcnemar)
+        if task.greedy_gains is not None and not any(metric.name == "acc" for metric in task.metrics):
+            flips = _flips(task.greedy_gains, task.greedy_losses)
+            table.add_row(Text("  is_greedy"), "", "", "", "", "", flips)
+            _add_mcnemar(table, task.greedy_p_mcnemar)
+        table.add_section()
     return table
+
+
+def _add_mcnemar(table: Table, p: float | None) -> None:
+    if p is not None:
+        table.add_row(Text("    exact McNemar"), "", "", "", "", _p(p))
 
 
 def _documents(task: TaskComparison) -> str:
     clusters = "" if task.num_clusters is None else f", {task.num_clusters:,} apart"
     return f"n = {task.num_documents:,}{clusters}"
-
-
-def _shows_greedy(task: TaskComparison) -> bool:
-    """Where no metric says already whether the target is what the model would write."""
-    return task.greedy_gains is not None and not any(metric.name == "acc" for metric in task.metrics)
 
 
 def _metric_cells(metric: MetricComparison) -> Iterator[Text]:
@@ -115,29 +118,37 @@ def _metric_cells(metric: MetricComparison) -> Iterator[Text]:
     yield Text(_signed(metric.delta), style=style)
     yield Text(_interval(metric), style=style)
     yield Text("-" if metric.p is None else _p(metric.p))
-    yield Text("-" if metric.gains is None else f"+{metric.gains:,} -{metric.losses:,}")
+    yield Text(_flips(metric.gains, metric.losses))
     yield Text(verdict, style=style)
+
+
+def _flips(gains: int | None, losses: int | None) -> str:
+    return "-" if gains is None else f"+{gains:,} -{losses:,}"
 
 
 def _verdict(metric: MetricComparison) -> str:
     """What the interval shows."""
-    if metric.low is None or metric.high is None:
-        return "?"
-    if metric.low <= 0 <= metric.high:
+    if metric.low is None or metric.high is None or metric.low <= 0 <= metric.high:
         return "-"
     return "better" if (metric.low > 0) == metric.higher_is_better else "worse"
 
 
 def _signed(value: float) -> str:
-    return f"{'-' if value < 0 else '+'}{number(abs(value))}"
+    """With its sign; what would be rounded to 0 and is not as a power of ten."""
+    if value == 0:
+        return "0"
+    return f"{value:+.0e}" if abs(value) < 0.00005 else f"{'-' if value < 0 else '+'}{number(abs(value))}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:+.0e} %" if 0 < abs(share) < 0.00005 else f"{100 * share:+.2f} %"
 
 
 def _interval(metric: MetricComparison) -> str:
     if metric.low is None or metric.high is None:
-        return "-"
-    if metric.relative:
-        return f"{100 * metric.low:+.2f} % to {100 * metric.high:+.2f} %"
-    return f"{_signed(metric.low)} to {_signed(metric.high)}"
+        return "none"
+    shown = _percent if metric.relative else _signed
+    return f"{shown(metric.low)} to {shown(metric.high)}"
 
 
 def _p(p: float) -> str:
@@ -148,23 +159,21 @@ def _p(p: float) -> str:
 
 
 def _notes(found: Comparison) -> Iterator[str]:
-    yield "B - A is in the metric's own unit. p is two-sided, of no difference. B is better or worse where the 95 %"
-    yield "interval leaves out 0; one in 20 does so by chance: `lmeval gate` decides over many tasks with a margin."
+    yield (
+        "B - A is in the metric's own unit; p is two-sided, of no difference; flips are documents that gained and "
+        "lost. B is better or worse where the interval leaves out 0, which one in 20 does by chance: `lmeval gate` "
+        "decides over many tasks, with a margin."
+    )
     if any(metric.relative for task in found.tasks for metric in task.metrics):
         yield "Intervals in % are of B / A - 1."
     if any(task.num_clusters is not None for task in found.tasks):
-        yield '"apart": documents that share a passage count as one draw.'
-    for method, names in _methods(found).items():
-        yield f"{method}: {', '.join(names)}"
+        yield "Apart: documents that share a passage count as one draw."
+    paired = [(task, metric) for task in found.tasks for metric in task.metrics if metric.not_paired is None]
+    yield from _grouped("by {}", [(metric.method, metric.name) for _, metric in paired])
+    caveats = [(caveat, f"{task.name} {metric.name}") for task, metric in paired for caveat in metric.caveats]
+    yield from _grouped("{}", caveats)
+    yield from (metric.not_paired for task in found.tasks for metric in task.metrics if metric.not_paired)
     for task in found.tasks:
-        for metric in task.metrics:
-            yield from (f"{task.name} {metric.name}: {caveat}" for caveat in metric.caveats)
-            if metric.not_paired:
-                yield f"{task.name}: {metric.not_paired}"
-            if metric.p_mcnemar is not None and metric.gains is not None and metric.losses is not None:
-                flips = metric.gains + metric.losses
-                if flips:
-                    yield f"{task.name} {metric.name}: exact McNemar on {flips:,} flips p = {_p(metric.p_mcnemar)}"
         yield from task.notes
     yield from found.notes
     for name, only in (("A", found.only_a), ("B", found.only_b)):
@@ -172,14 +181,13 @@ def _notes(found: Comparison) -> Iterator[str]:
             yield f"only in {name}, not compared: {', '.join(only)}"
 
 
-def _methods(found: Comparison) -> dict[str, list[str]]:
-    """Metrics by the method of their interval and p."""
-    methods: dict[str, dict[str, None]] = {}
-    for task in found.tasks:
-        for metric in task.metrics:
-            if metric.not_paired is None:
-                methods.setdefault(metric.method, {})[metric.name] = None
-    return {method: list(names) for method, names in methods.items()}
+def _grouped(form: str, pairs: list[tuple[str, str]]) -> Iterator[str]:
+    """A line for each distinct text, with the names that it holds for."""
+    groups: dict[str, dict[str, None]] = {}
+    for text, name in pairs:
+        groups.setdefault(text, {})[name] = None
+    for text, names in groups.items():
+        yield f"{', '.join(names)}: {form.format(text)}"
 
 
 # ---- flips ----
@@ -202,8 +210,9 @@ def _p_of_loss(task: TaskComparison) -> float:
 def _flip_lines(task: TaskComparison, flip: Flip) -> Iterator[Text]:
     from lmeval.compare.flips import beginning, ending
 
-    metric = next(metric.name for metric in task.metrics if metric.not_paired is None)
-    yield Text(f"{task.name} {metric}, doc_id {flip.doc_id}: lost {number(-flip.change)}", style="bold")
+    metric = next(metric for metric in task.metrics if metric.not_paired is None)
+    lost = f"lost {number(-flip.change)}{' nats' if metric.relative else ''}"
+    yield Text(f"{task.name} {metric.name}, doc_id {flip.doc_id}: {lost}", style="bold")
     if flip.prompt is None:
         yield Text("  a baseline file keeps no prompts")
         return

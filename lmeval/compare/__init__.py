@@ -79,6 +79,7 @@ class TaskComparison:
     metrics: tuple[MetricComparison, ...]
     greedy_gains: int | None  # cloze: targets that only B would write
     greedy_losses: int | None
+    greedy_p_mcnemar: float | None
     worst: tuple[Flip, ...]  # of the first metric that is compared
     notes: tuple[str, ...]
     hashes: Mapping[str, Any]  # which both runs share
@@ -217,6 +218,7 @@ def _compare_task(a: TaskScores, b: TaskScores, metric: str | None, worst: int) 
         metrics=metrics,
         greedy_gains=greedy[0],
         greedy_losses=greedy[1],
+        greedy_p_mcnemar=_mcnemar(*greedy),
         worst=tuple(worst_flips(a, b, paired[0], worst)) if paired else (),
         notes=tuple(task_notes(a, b, NAMES)),
         hashes={
@@ -261,9 +263,7 @@ def _compare_metric(
     )
     gains, losses = count_flips(a, b, name)
     low, high = _interval(difference, ours.higher_is_better, relative=facts["relative"])
-    mcnemar_p = None
-    if gains is not None and losses is not None and _is_binary(ours) and _is_binary(theirs):
-        mcnemar_p = mcnemar(gains, losses, "two-sided")
+    is_binary = _is_binary(ours) and _is_binary(theirs)
     return MetricComparison(
         **facts,
         low=low,
@@ -272,7 +272,7 @@ def _compare_metric(
         method=difference.method,
         gains=gains,
         losses=losses,
-        p_mcnemar=mcnemar_p,
+        p_mcnemar=_mcnemar(gains, losses) if is_binary else None,
         caveats=tuple(caveat.text for caveat in difference.caveats),
     )
 
@@ -283,6 +283,10 @@ def _is_binary(metric: MetricScores) -> bool:
         return False
     scores = metric.statistics[:, 0] / metric.statistics[:, 1]
     return bool(np.isin(scores, (0.0, 1.0)).all())
+
+
+def _mcnemar(gains: int | None, losses: int | None) -> float | None:
+    return None if gains is None or losses is None else mcnemar(gains, losses, "two-sided")
 
 
 def two_sided(difference: Difference) -> float:

@@ -72,7 +72,8 @@ def task_differences(a: TaskScores, b: TaskScores, names: Names = ("baseline", "
     if ours.prompts_sha256 and theirs.prompts_sha256:
         why = _why_prompts(a.run, b.run)
         yield from _different_hash("prompts_sha256", ours.prompts_sha256, theirs.prompts_sha256, names, why)
-    yield from _different("decoding", ours.decoding, theirs.decoding, names)
+    if ours.decoding and theirs.decoding:  # the first runs did not record it
+        yield from _different("decoding", ours.decoding, theirs.decoding, names)
     if a.run.model.type == b.run.model.type:
         yield from _different("pll", a.run.model.pll, b.run.model.pll, names)
 
