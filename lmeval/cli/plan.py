@@ -103,7 +103,7 @@ def _name(line: PlanLine) -> str:
 
 
 def _resolution(line: PlanLine) -> str:
-    from lmeval.gate.summary import resolution_text
+    from lmeval.gate.cells import resolution_text
 
     return "-" if line.result.mde is None else resolution_text(line.result)
 

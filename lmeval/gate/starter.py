@@ -7,7 +7,7 @@ import json
 from lmeval.gate.config import GateConfig, Margin
 from lmeval.gate.rules import RuleResult
 from lmeval.gate.suite import judge_suite
-from lmeval.gate.words import amount
+from lmeval.gate.words import size
 from lmeval.runs import StoredRun
 
 _HEAD = """\
@@ -44,5 +44,4 @@ def _margin(margin: Margin) -> str:
 def _can_show(result: RuleResult) -> str:
     if result.mde is None:
         return "what these documents can show is not known"
-    can = amount(result, -result.mde).removeprefix("-")
-    return f"{result.n:,} documents can show a margin of {can}"
+    return f"{result.n:,} documents can show a margin of {size(result, result.mde)}"

@@ -9,20 +9,11 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from lmeval.gate.cells import COLUMNS, cells, legend, with_flips
 from lmeval.gate.formats import outcome
 from lmeval.gate.rules import RuleResult, Verdict
 from lmeval.gate.suite import GateReport
-from lmeval.gate.words import (
-    IN_WORDS,
-    amount,
-    flip_lines,
-    interval_text,
-    p_text,
-    rule_text,
-    sentence,
-    subject,
-    value_text,
-)
+from lmeval.gate.words import IN_WORDS, flip_lines, rule_text, sentence, subject
 
 SUMMARY_BYTES = 1024 * 1024  # of a step; GitHub shows nothing of what is longer
 NUM_ANNOTATIONS = 10  # of a step; GitHub leaves out the others
@@ -30,22 +21,6 @@ _CUT_NOTE = "\n\n*{left} more rows and sections did not fit here; `--json` and `
 
 _ICONS: dict[Verdict, str] = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔", "NOT_COMPARABLE": "🚫"}
 _ORDER: tuple[Verdict, ...] = ("NOT_COMPARABLE", "FAIL", "INCONCLUSIVE", "PASS")
-_COLUMNS = (
-    "verdict",
-    "task",
-    "metric",
-    "rule",
-    "baseline",
-    "candidate",
-    "change (+ is better)",
-    "interval",
-    "n",
-    "flips",
-    "p fail",
-    "can show",
-    "n needed",
-    "method",
-)
 
 
 def markdown_text(report: GateReport) -> str:
@@ -75,17 +50,18 @@ def _pieces(report: GateReport) -> Iterator[str]:
     ordered = sorted(report.results, key=lambda result: _ORDER.index(result.verdict))
     yield _head(report)
     if ordered:
-        yield f"\n| {' | '.join(_COLUMNS)} |\n|{' --- |' * len(_COLUMNS)}\n"
+        yield f"\n| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
     for result in ordered:
-        yield f"| {' | '.join(map(cell, row(result)))} |\n"
+        yield f"| {' | '.join(map(cell, cells(result)))} |\n"
+    if ordered:
+        yield f"\n{inline(legend(alpha, report.config.defaults.power))}\n"
     for note in report.notes:
         yield f"\n> {inline(note)}\n"
     for result in ordered:
         if result.verdict != "PASS":
             yield _section(result, alpha)
-    for result in ordered:
-        if result.flips:
-            yield _flips(result)
+    for result in with_flips(ordered):
+        yield _flips(result)
 
 
 def _head(report: GateReport) -> str:
@@ -101,45 +77,6 @@ def _head(report: GateReport) -> str:
     rules = code(str(file)) if file else "default rules"
     lines.append(f"- rules: {rules}, α {defaults.alpha:g}, power {defaults.power:g}")
     return "\n".join(lines) + "\n"
-
-
-def row(result: RuleResult) -> tuple[str, ...]:
-    """The cells of a result, as all tables show them."""
-    rule = result.rule
-    warns = " (warn)" if rule.level == "warn" else ""
-    needed = f"{result.documents_needed:,}" if result.documents_needed is not None else "-"
-    flips = f"+{result.gains} −{result.losses}" if result.gains is not None else "-"
-    return (
-        f"{IN_WORDS[result.verdict]}{warns}",
-        rule.task + (" (anchor)" if result.against == "anchor" else ""),
-        rule.metric or "-",
-        rule_text(rule),
-        "-" if result.baseline is None else value_text(result.baseline),
-        "-" if result.candidate is None else value_text(result.candidate),
-        "-" if result.delta is None else amount(result, result.delta, signed=True),
-        interval_text(result),
-        documents_text(result),
-        flips,
-        "-" if result.p_fail_adjusted is None else p_text(result.p_fail_adjusted),
-        "-" if result.mde is None else resolution_text(result),
-        needed,
-        result.method or "-",
-    )
-
-
-def documents_text(result: RuleResult) -> str:
-    """How many documents, and of how many where a sequential test stopped early."""
-    if result.documents_used is not None and result.documents_total is not None:
-        return f"{result.documents_used:,} of {result.documents_total:,}"
-    return f"{result.n:,}" + (" (partial)" if result.partial else "")
-
-
-def resolution_text(result: RuleResult) -> str:
-    """The margin that these documents can show."""
-    assert result.mde is not None
-    if result.rule.bound is not None:
-        return value_text(result.mde)
-    return amount(result, -result.mde).removeprefix("-")
 
 
 def _section(result: RuleResult, alpha: float) -> str:

@@ -25,6 +25,15 @@ def amount(result: RuleResult, x: float, *, signed: bool = False) -> str:
     return f"{number(value, signed=signed)} {unit}"
 
 
+def size(result: RuleResult, x: float) -> str:
+    """How large a drop is, without its sign: "1 point", "0.5 %"."""
+    value, unit = _scaled(result, -x)
+    text = number(abs(value))
+    if "." in text and "e" not in text:
+        text = text.rstrip("0").rstrip(".")
+    return f"{text} {'point' if text == '1' and unit == 'points' else unit}"
+
+
 def _scaled(result: RuleResult, x: float) -> tuple[float, str]:
     if result.log_scale:  # a perplexity exp(-x) times as large
         return 100 * (1 - math.exp(-max(x, -700.0))), "%"
@@ -73,10 +82,10 @@ def margin_text(result: RuleResult) -> str:
     rule = result.rule
     if rule.bound is not None:
         return f"{rule.kind} {rule.bound:g}"
-    if result.margin is not None:
-        # of a perplexity the margin is of what is worse: ln 1.01 is 1 %
-        sign = 1 if rule.kind == "superior" else -1
-        return amount(result, sign * result.margin).removeprefix("-")
+    if (
+        result.margin is not None
+    ):  # a perplexity that is ln 1.01 higher is 1 % worse, one that is lower is not 1 % better
+        return size(result, -result.margin if rule.kind == "superior" else result.margin)
     return str(rule.margin) if rule.margin is not None else "-"
 
 
@@ -160,8 +169,7 @@ def _next_step(result: RuleResult) -> str:
             f"About {result.documents_needed:,} documents would decide {what} for a model that has not changed"
         )
     if result.mde:
-        can = amount(result, -result.mde).removeprefix("-")
-        parts.append(f"these {result.n:,} can show a margin of {can}")
+        parts.append(f"these {result.n:,} can show a margin of {size(result, result.mde)}")
     if not parts:
         return "More documents would narrow it."
     if result.documents_needed is not None and result.documents_needed <= result.n:
