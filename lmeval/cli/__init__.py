@@ -16,6 +16,7 @@ from lmeval.cli.data import data_app
 from lmeval.cli.gate import gate
 from lmeval.cli.plan import plan
 from lmeval.cli.run import run
+from lmeval.cli.selftest import selftest
 from lmeval.cli.tasks import tasks_app
 from lmeval.errors import LmevalError, UsageError
 
@@ -34,6 +35,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(compare)
 app.command()(gate)
+app.command()(selftest)
 app.command()(plan)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(data_app, name="data")

@@ -119,9 +119,10 @@ def _change(value: float, *, share: bool) -> str:
 
 def _legend(found: SeriesTrends) -> Iterator[str]:
     yield (
-        f"per {found.per}: Theil-Sen slope [95 % interval, from {MIN_POINTS_OF_INTERVAL} checkpoints on]; of perplexities "
-        "the relative change. noise: standard deviation of a checkpoint around the line through its neighbours."
+        f"per {found.per}: Theil-Sen slope [95 % interval, from {MIN_POINTS_OF_INTERVAL} checkpoints on]; of "
+        "perplexities the relative change."
     )
-    yield "S/N: how far the series goes, over its noise. The best of many checkpoints is flattered by chance."
+    yield "noise: standard deviation of a checkpoint around the line through its neighbours. S/N: how far the series "
+    yield "goes, over its noise. The best of many checkpoints is flattered by chance."
     if any(trend.changes for trend in found.trends):
         yield "documents: + learned for good, - forgotten for good, ~ changed more than once; always or never right."
