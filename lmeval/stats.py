@@ -67,7 +67,7 @@ def proportion(scores: FloatArray) -> Estimate:
             fractional.stderr,
             fractional.low,
             fractional.high,
-            "t (ties give fractional scores)",
+            "t (fractional scores)",
         )
     n = len(scores)
     p = float(scores.mean())

@@ -139,6 +139,89 @@ def test_counts(tmp_path: Path) -> None:
     assert record.metrics["exact_match"].value == 0.5  # "1,234" without the comma
 
 
+SAMPLED = {"strategy": "sample", "temperature": 0.8, "repetitions": 4}
+
+
+def drawing() -> TableEngine:
+    """Writes what the request's seed decides."""
+    return TableEngine(texts=lambda request: f" so = {request.seed % 3}")
+
+
+def test_repetitions(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {
+        "rows": [{"question": f"{i}", "number": "1"} for i in range(5)],
+        "decoding": SAMPLED,
+        "metrics": ["exact_match", "pass@2", "maj@3", "majority"],
+    }
+    task = prepared(tmp_path, "generation", settings=Settings(seed=3), **changes)
+    record, samples = evaluate(task, drawing(), seed=3)
+    assert record.decoding == {
+        "strategy": "sample",
+        "temperature": 0.8,
+        "top_k": None,
+        "top_p": None,
+        "repetitions": 4,
+        "stop": ("\n",),
+        "max_new_tokens": 256,
+    }
+    assert tuple(record.metrics) == task.spec.metrics
+    assert record.num_documents == 5
+    for sample in samples:
+        assert sample.predictions is not None and sample.repetition_scores is not None
+        assert len(sample.predictions) == 4 and sample.extracted_by == ("extract",) * 4
+        right = [float(text == "1") for text in sample.predictions]
+        assert sample.repetition_scores == {"exact_match": tuple(right)}
+        assert sample.scores["exact_match"] == pytest.approx(sum(right) / 4)
+        assert set(sample.scores) == set(task.spec.metrics)
+    assert len({sample.predictions for sample in samples}) > 1
+    assert record.metrics["exact_match"].spread is not None
+    # what is drawn depends on the document, not on what runs beside it
+    part = prepared(tmp_path, "generation", settings=Settings(seed=3, limit=2), **changes)
+    assert evaluate(part, drawing())[1] == samples[:2]
+    other = prepared(tmp_path, "generation", settings=Settings(seed=4), **changes)
+    assert evaluate(other, drawing())[1] != samples
+
+
+def test_the_seed_belongs_to_a_sampled_runs_identity(tmp_path: Path) -> None:
+    def fingerprint(seed: int, **changes: Any) -> str:
+        return run_fingerprint(knowing(), [prepared(tmp_path, "qa", settings=Settings(seed=seed), **changes)])
+
+    assert fingerprint(0) == fingerprint(1)
+    assert fingerprint(0, decoding=SAMPLED) != fingerprint(1, decoding=SAMPLED)
+    assert fingerprint(0, decoding=SAMPLED) != fingerprint(0, decoding=SAMPLED | {"repetitions": 5})
+
+
+def test_texts_cut_at_the_limit_are_counted(tmp_path: Path) -> None:
+    class Limited(TableEngine):
+        def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
+            for index, output in super().generate(requests):
+                yield index, dataclasses.replace(output, stop_reason="length" if index else "stop")
+
+    record, _ = evaluate(prepared(tmp_path, "qa"), Limited(texts=lambda request: " x"))
+    assert record.counts["cut_at_limit"] == 2
+    assert record.decoding == {"strategy": "greedy", "stop": ("\n",), "max_new_tokens": 32}
+
+
+def test_an_extraction_that_never_matches_is_counted(tmp_path: Path) -> None:
+    engine = TableEngine(texts=lambda request: " it is 1,234")
+    record, samples = evaluate(prepared(tmp_path, "generation"), engine)
+    assert record.metrics["exact_match"].value == 0
+    assert (record.counts["not_extracted"], record.counts["fallback_used"]) == (2, 0)
+    assert {sample.extracted_by for sample in samples} == {"none"}
+    with_fallback = prepared(tmp_path, "generation", extract_fallback="last_number")
+    record, samples = evaluate(with_fallback, engine)
+    assert record.metrics["exact_match"].value == 0.5
+    assert (record.counts["not_extracted"], record.counts["fallback_used"]) == (2, 2)
+    assert {sample.extracted_by for sample in samples} == {"last_number"}
+    assert record.metrics["exact_match"].signature.endswith("|fallback:last_number")
+
+
+def test_a_metric_that_cannot_be_had_is_told_before_a_model_runs(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"nosuch\.py") as error:
+        prepared(tmp_path, "qa", metrics=["evaluate:./nosuch.py"])
+    assert str(error.value.where).startswith("task my_qa")
+
+
 def test_outputs_may_come_in_any_order(tmp_path: Path) -> None:
     class Backwards(TableEngine):
         def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:

@@ -7,9 +7,24 @@ import pytest
 
 from lmeval import requests
 from lmeval.errors import ModelError, TaskError
-from lmeval.records import GenerationOutput, GenerationRequest, ScoreOutput, ScoreRequest
-from lmeval.requests import Output, check_can_do, extract_answer, make_requests, make_sample
-from tests.canned import TASKS, WRITTEN, make_task, prepared
+from lmeval.evaluate import Settings
+from lmeval.records import (
+    DecodingSettings,
+    GenerationOutput,
+    GenerationRequest,
+    ScoreOutput,
+    ScoreRequest,
+)
+from lmeval.requests import (
+    Output,
+    check_can_do,
+    extract_answer,
+    find_answer,
+    make_requests,
+    make_sample,
+    sampling_seed,
+)
+from tests.canned import DOCUMENTS, TASKS, WRITTEN, make_task, prepared
 
 # kind: what is asked of a causal model for the first document
 ASKED: dict[str, list[Any]] = {
@@ -207,3 +222,103 @@ def test_a_pattern_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(requests, "EXTRACT_SECONDS", 0.05)
     with pytest.raises(TaskError, match=r"took more than 0\.05 s"):
         extract_answer(r"(a|a)*$", "a" * 40 + "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "fallback", "expected"),
+    [
+        ("so = 12", "last_number", ("12", "extract")),
+        ("so it is 12, not 7.", "last_number", ("7", "last_number")),
+        ("it costs $1,234.50, all told", "last_number", ("1,234.50", "last_number")),
+        ("-3 degrees", "last_number", ("-3", "last_number")),
+        ("no number", "last_number", ("", "none")),
+        (" Seven.", "whole", (" Seven.", "whole")),
+        ("12", "none", ("", "none")),
+        ("12", None, ("", "none")),
+    ],
+)
+def test_a_fallback_answers_by_name(text: str, fallback: str | None, expected: tuple[str, str]) -> None:
+    assert find_answer(r"= (-?[0-9,]+)", fallback, text) == expected
+
+
+# ---- strategies ----
+
+SAMPLED = {"strategy": "sample", "temperature": 0.7, "top_k": 40, "top_p": 0.9, "repetitions": 3}
+
+
+@pytest.mark.parametrize(
+    ("decoding", "settings"),
+    [
+        (None, DecodingSettings()),
+        ({"strategy": "greedy"}, DecodingSettings()),
+        ({"strategy": "beam"}, DecodingSettings("beam", num_beams=4)),
+        (
+            {"strategy": "beam", "num_beams": 2, "length_penalty": 0.6},
+            DecodingSettings("beam", num_beams=2, length_penalty=0.6),
+        ),
+        ({"strategy": "sample"}, DecodingSettings("sample")),
+        (SAMPLED, DecodingSettings(**SAMPLED)),
+    ],
+)
+def test_the_strategy_is_the_tasks(
+    decoding: dict[str, Any] | None, settings: DecodingSettings, tmp_path: Path
+) -> None:
+    task = prepared(tmp_path, "qa", decoding=decoding)
+    asked = make_requests(task.spec, task.prompts[0], "causal")
+    assert [request.decoding for request in asked] == [settings] * settings.repetitions
+    if settings.strategy != "sample":
+        assert [request.seed for request in asked] == [0]
+
+
+def test_each_text_is_drawn_by_a_seed_of_its_own(tmp_path: Path) -> None:
+    task = prepared(tmp_path, "qa", decoding=SAMPLED)
+
+    def seeds(run_seed: int = 0) -> list[list[int]]:
+        asked = [make_requests(task.spec, prompt, "causal", run_seed) for prompt in task.prompts]
+        return [[request.seed for request in requests] for requests in asked]
+
+    found = [seed for own in seeds() for seed in own]
+    assert len(set(found)) == len(found) == 9
+    assert all(0 <= seed < 2**63 for seed in found)
+    assert seeds() == seeds()
+    assert not set(found) & {seed for own in seeds(1) for seed in own}
+    # stable over versions and machines: what was sampled once can be sampled again
+    assert sampling_seed(0, "my_qa", "ab" * 32, 1) == 6652925747769630748
+
+
+def test_neither_limit_nor_order_changes_a_seed(tmp_path: Path) -> None:
+    rows = DOCUMENTS["qa"]
+
+    def seeds(rows: list[dict[str, Any]], limit: int | None = None) -> dict[str, list[int]]:
+        task = prepared(tmp_path, "qa", rows, Settings(limit=limit), decoding=SAMPLED)
+        asked = {p.document.sha256: make_requests(task.spec, p, "causal") for p in task.prompts}
+        return {sha256: [request.seed for request in requests] for sha256, requests in asked.items()}
+
+    whole = seeds(rows)
+    assert seeds(rows[::-1]) == whole
+    part = seeds(rows, limit=2)
+    assert part == {sha256: whole[sha256] for sha256 in part} and len(part) == 2
+
+
+def test_a_sample_holds_every_repetition(tmp_path: Path) -> None:
+    outputs: list[Output] = [
+        GenerationOutput(" = 7", "stop", 3),
+        GenerationOutput(" seven", "length", 2),
+        GenerationOutput(" = 8", "eos", 4, truncated=True),
+    ]
+    sample = sample_of(
+        tmp_path, "generation", outputs, decoding=SAMPLED | {"repetitions": 3}, extract_fallback="whole"
+    )
+    assert {
+        key: value for key, value in sample.items() if key.startswith(("pred", "raw", "stop", "ext"))
+    } == {
+        "prediction": "7",
+        "predictions": ("7", " seven", "8"),
+        "raw_prediction": " = 7",
+        "raw_predictions": (" = 7", " seven", " = 8"),
+        "stop_reason": "stop",
+        "stop_reasons": ("stop", "length", "eos"),
+        "extracted_by": ("extract", "whole", "extract"),
+    }
+    assert sample["num_tokens"] == (3, 2, 4)
+    assert sample["truncated"] is True

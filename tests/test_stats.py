@@ -59,7 +59,7 @@ def test_a_proportion_of_fractional_scores_takes_the_t_interval_and_says_so() ->
         expected.low,
         expected.high,
     )
-    assert found.method == "t (ties give fractional scores)"
+    assert found.method == "t (fractional scores)"
 
 
 def test_a_mean_is_scipys() -> None:

@@ -84,7 +84,11 @@ def _count(count: int) -> str:
 
 def efficiency_line(cost: EfficiencyRecord) -> str:
     """What a run cost, in a line."""
-    written = f", {cost.tokens_generated:,} written" if cost.tokens_generated else ""
+    written = ""
+    if cost.tokens_generated:
+        speed = "" if cost.generated_per_second is None else f" at {cost.generated_per_second:,.0f} a second"
+        busy = "" if cost.slot_occupancy is None else f" in slots {100 * cost.slot_occupancy:.0f} % busy"
+        written = f", {cost.tokens_generated:,} written{speed}{busy}"
     return (
         f"{cost.seconds_total:.1f} s, of which the model {cost.seconds_model:.1f} s · "
         f"{cost.tokens_per_second:,.0f} tokens/s · tokens: {cost.tokens_requested:,} requested, "
@@ -103,10 +107,7 @@ def _notes(record: RunRecord) -> list[str]:
                 f"{name}: {task.counts['truncated']} of {task.num_documents} documents did not fit the "
                 f"window of {record.runtime.max_length:,} tokens; their contexts were cut from the left"
             )
-        if task.counts.get("not_extracted"):
-            notes.append(
-                f"{name}: no answer could be extracted from {task.counts['not_extracted']} documents"
-            )
+        notes += [f"{name}: {note}" for note in _writing_notes(task)]
         if task.counts.get("reused"):
             notes.append(
                 f"{name}: {task.counts['reused']} outputs were kept from before, and not computed again"
@@ -114,4 +115,31 @@ def _notes(record: RunRecord) -> list[str]:
     notes += [f"{name}: left out, {why}" for name, why in record.skipped.items()]
     if record.efficiency.path == "plain" and record.model.type == "causal" and record.efficiency.note:
         notes.append(f"the plain path was taken: {record.efficiency.note}")
+    return notes
+
+
+def _writing_notes(task: TaskRecord) -> list[str]:
+    """What to know about the texts that a model wrote."""
+    decoding = task.decoding or {}
+    repetitions = decoding.get("repetitions", 1)
+    texts = f"of {task.num_documents * repetitions:,} texts"
+    notes = []
+    if not_extracted := task.counts.get("not_extracted", 0):
+        helped = task.counts.get("fallback_used", 0)
+        fallback = f"; its fallback {task.metric_options.get('extract_fallback')} answered {helped:,} of them"
+        wrong = f"; {not_extracted - helped:,} have no answer and count as wrong"
+        notes.append(
+            f"`extract` matched nothing in {not_extracted:,} {texts}"
+            + (fallback if helped else "")
+            + (wrong if not_extracted > helped else "")
+        )
+    if cut := task.counts.get("cut_at_limit", 0):
+        notes.append(f"{cut:,} {texts} were cut at max_new_tokens {decoding.get('max_new_tokens')}")
+    spreads = [
+        f"{metric} {number(value.spread)}"
+        for metric, value in task.metrics.items()
+        if value.spread is not None
+    ]
+    if spreads:
+        notes.append(f"standard deviation over its {repetitions} repetitions: {', '.join(spreads)}")
     return notes

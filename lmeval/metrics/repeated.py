@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable
 
 from lmeval.metrics.base import (
-    Interval,
     Metric,
     MetricOptions,
     Samples,
@@ -55,7 +54,7 @@ def _right(sample: Sample, options: MetricOptions) -> set[Answer]:
     return {answer_key(reference, options) for reference in references(sample)}
 
 
-def _metric(score: Callable[[Sample, MetricOptions], float], interval: Interval, rule: str) -> Metric:
+def _metric(score: Callable[[Sample, MetricOptions], float], rule: str) -> Metric:
     def table(samples: Samples, options: MetricOptions) -> FloatArray:
         """Each document's own value, shape (n, 2)."""
         return scores_table([score(sample, options) for sample in samples])
@@ -63,7 +62,7 @@ def _metric(score: Callable[[Sample, MetricOptions], float], interval: Interval,
     return Metric(
         table,
         mean_of,
-        interval,
+        "proportion",  # a t interval where a share of a vote or a draw is a fraction
         lambda samples, options: f"{exact_match_signature(samples, options)}|{rule}",
         unit="0-1",
         bounds=(0.0, 1.0),
@@ -79,7 +78,7 @@ def pass_metric(k: int) -> Metric:
         right, votes = _right(sample, options), _votes(sample, options)
         return pass_at_k(len(votes), sum(vote in right for vote in votes), k)
 
-    return _metric(score, "mean", f"pass:unbiased,k={k}")
+    return _metric(score, f"pass:unbiased,k={k}")
 
 
 def majority_metric(k: int | None = None) -> Metric:
@@ -89,7 +88,7 @@ def majority_metric(k: int | None = None) -> Metric:
         return majority_credit(_votes(sample, options)[:k], _right(sample, options))
 
     voters = "all" if k is None else f"first {k}"
-    return _metric(score, "proportion", f"vote:{voters},ties=shared")
+    return _metric(score, f"vote:{voters},ties=shared")
 
 
 REPEATED_METRICS = {"majority": majority_metric()}

@@ -1,0 +1,78 @@
+"""What stands under the table of a run."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lmeval.cli.table import efficiency_line, print_run
+from lmeval.engine.table import TableEngine
+from lmeval.evaluate import evaluate, run_record
+from lmeval.records import EfficiencyRecord, RunRecord
+from tests.canned import prepared
+
+COST = EfficiencyRecord(
+    seconds_total=9.5,
+    seconds_model=8.0,
+    tokens_requested=1000,
+    tokens_distinct=500,
+    tokens_computed=600,
+    tokens_per_second=75.0,
+    peak_memory_bytes=2**20,
+    path="packed",
+)
+
+
+def record_of(folder: Path, texts: Any, **changes: Any) -> RunRecord:
+    engine = TableEngine(texts=texts)
+    task = prepared(folder, "generation", **changes)
+    tasks = {task.spec.name: evaluate(task, engine)[0]}
+    return run_record(engine, tasks, run_id="1", command="", seed=0, seconds_total=1.0, skipped={})
+
+
+def printed(record: RunRecord) -> str:
+    out = io.StringIO()
+    print_run(record, Path("results"), Console(file=out, width=400))
+    return out.getvalue()
+
+
+def test_what_was_written_how_fast_and_in_slots_how_busy() -> None:
+    assert "written" not in efficiency_line(COST)
+    wrote = replace(COST, tokens_generated=1234, generated_per_second=45.2, slot_occupancy=0.923)
+    assert "600 computed, 1,234 written at 45 a second in slots 92 % busy ·" in efficiency_line(wrote)
+    assert "600 computed, 1,234 written ·" in efficiency_line(replace(COST, tokens_generated=1234))
+
+
+@pytest.mark.parametrize(
+    ("fallback", "note"),
+    [
+        (
+            None,
+            "my_generation: `extract` matched nothing in 2 of 2 texts; 2 have no answer and count as wrong",
+        ),
+        (
+            "last_number",
+            "my_generation: `extract` matched nothing in 2 of 2 texts; its fallback last_number answered 1 "
+            "of them; 1 have no answer and count as wrong",
+        ),
+        (
+            "whole",
+            "my_generation: `extract` matched nothing in 2 of 2 texts; its fallback whole answered 2 of them\n",
+        ),
+    ],
+)
+def test_an_answer_not_extracted_shows(fallback: str | None, note: str, tmp_path: Path) -> None:
+    texts = iter([" it is 7", " who knows"])
+    record = record_of(tmp_path, lambda request: next(texts), extract_fallback=fallback)
+    assert note in printed(record)
+
+
+def test_repetitions_show_their_spread(tmp_path: Path) -> None:
+    decoding = {"strategy": "sample", "repetitions": 3}
+    record = record_of(tmp_path, lambda request: f" = {request.seed % 2}", decoding=decoding)
+    assert "my_generation: standard deviation over its 3 repetitions: exact_match 0.0000" in printed(record)
