@@ -5,6 +5,7 @@ https://docs.github.com/actions/writing-workflows/choosing-what-your-workflow-do
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterator
 from typing import Literal
@@ -88,10 +89,11 @@ def _section(result: RuleResult, alpha: float) -> str:
 
 def _flips(result: RuleResult) -> str:
     """The worst flips, folded away: GitHub and GitLab render <details>."""
-    lines = [f"\n<details><summary>{inline(subject(result))}: the worst flips</summary>\n"]
+    title = html.escape(printable(subject(result)))  # between tags Markdown's escapes would show
+    lines = [f"\n<details><summary>{title}: the worst flips</summary>\n"]
     for flip in result.flips:
         head, *prompt = flip_lines(flip)
-        lines += [f"\n{inline(head)}\n", fenced("\n".join(prompt))]
+        lines += [f"\n{inline(head)}\n", fenced("\n".join(prompt).strip("\n"))]
     return "\n".join(lines) + "\n</details>\n"
 
 
