@@ -7,7 +7,7 @@ weights are read: then there is a report, and no run.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -264,11 +264,22 @@ def _judge_rounds(
             results.append(bet_result(bet, task, candidate.tasks[contest.rule.task], case.config.defaults))
         else:
             results.append(judge_contest(contest, candidate, case.config.defaults))
-    notes = suite_notes(candidate, case.opponents.baseline, case.config)
-    return case.report(candidate, results, [*notes, *map(_used, rounds)])
+    assert case.opponents.baseline is not None
+    used = [_used(task, case.config.sequential.seed) for task in rounds]
+    names = {task.scores.name for task in rounds}
+    ours, theirs = (_without(run, names) for run in (candidate, case.opponents.baseline))
+    return case.report(candidate, results, [*suite_notes(ours, theirs, case.config), *used])
 
 
-def _used(task: Rounds) -> str:
+def _without(run: StoredRun, names: Collection[str]) -> StoredRun:
+    """The run without some tasks: of one that was scored in part, a comparison with the whole would say nonsense."""
+    return replace(run, tasks={name: task for name, task in run.tasks.items() if name not in names})
+
+
+def _used(task: Rounds, seed: int) -> str:
+    """How far a task was scored."""
     used, total = len(task.used), len(task.prepared.prompts)
-    stopped = "all were needed" if task.is_exhausted else "then every rule was decided"
-    return f"{task.scores.name}: scored {used:,} of {total:,} documents in {task.rounds} rounds, {stopped}"
+    stopped = "all there are" if task.is_exhausted else "then every rule was decided"
+    return (
+        f"{task.scores.name}: scored {used:,} of {total:,} documents, {stopped} (random order, seed {seed})"
+    )

@@ -20,7 +20,7 @@ import numpy as np
 
 from lmeval.betting import BettingDifference, FixedSizeTest
 from lmeval.compare import metric_differences
-from lmeval.engine.base import Engine
+from lmeval.engine.base import Engine, Usage
 from lmeval.errors import NotComparableError
 from lmeval.evaluate import Listener, PreparedTask, Silence, evaluate
 from lmeval.gate.config import Defaults, GateConfig
@@ -30,6 +30,7 @@ from lmeval.gate.suite import Contest, conclude
 from lmeval.gate.views import as_asked, no_scores, on_documents, scored_table
 from lmeval.metrics import METRICS
 from lmeval.records import Sample, SequentialRecord, TaskRecord, canonical_sha256
+from lmeval.requests import make_requests
 from lmeval.runs import TaskScores
 from lmeval.stats import FloatArray
 from lmeval.store import OutputStore
@@ -128,10 +129,30 @@ def play(
     Raises:
         NotComparableError: A metric turns out to be computed otherwise than in the baseline.
     """
+    bar = _OneStage(listener)
+    listener.begin("rounds", sum(_num_requests(task.prepared, engine) for task in tasks))
     while still_open := [task for task in tasks if task.is_open]:
         for task in still_open:
-            score_round(task, engine, stores, listener)
+            score_round(task, engine, stores, bar)
         settle([bet for task in tasks for bet in task.bets], others, config)
+
+
+@dataclass(frozen=True, slots=True)
+class _OneStage:
+    """A Listener that makes all rounds one stage; it ends early where the rules are decided early."""
+
+    listener: Listener
+
+    def begin(self, stage: str, total: int) -> None:
+        """Nothing: the stage has begun."""
+
+    def advance(self, usage: Usage | None = None) -> None:
+        """A step of the stage."""
+        self.listener.advance(usage)
+
+
+def _num_requests(task: PreparedTask, engine: Engine) -> int:
+    return sum(len(make_requests(task.spec, prompt, engine.model.type)) for prompt in task.prompts)
 
 
 def score_round(task: Rounds, engine: Engine, stores: Sequence[OutputStore], listener: Listener) -> None:
