@@ -43,7 +43,7 @@ class Searcher:
         network: The model.
         encoder: Its tokenizer.
         eos_ids: Tokens that end a text.
-        usage: Gains what was done.
+        usage: Gains the tokens generated and computed.
         pads: Whether prompts of unequal length may share a batch.
     """
 
@@ -108,7 +108,7 @@ class Searcher:
         outputs = [
             self._output(row, request, p.truncated) for row, p in zip(written.tolist(), prompts, strict=True)
         ]
-        self._count(requests, prompts, inputs["input_ids"], outputs)
+        self._count(request.decoding.num_beams, inputs["input_ids"], outputs)
         return outputs
 
     def _inputs(self, prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -144,26 +144,14 @@ class Searcher:
             text = text.replace(token, "")
         return GenerationOutput(text, reason, num_tokens, truncated)
 
-    def _count(
-        self,
-        requests: Sequence[GenerationRequest],
-        prompts: Sequence[Prompt],
-        ids: Tensor,
-        outputs: Sequence[GenerationOutput],
-    ) -> None:
-        beams = requests[0].decoding.num_beams
-        generated = sum(output.num_tokens for output in outputs)
-        steps = max(
-            output.num_tokens for output in outputs
-        )  # at the least: other hypotheses may have run longer
-        tokens = sum(len(prompt.ids) for prompt in prompts) + generated - len(prompts)
-        self.usage.tokens_requested += tokens
-        self.usage.tokens_distinct += tokens
-        self.usage.tokens_generated += generated
-        self.usage.slot_steps += steps * len(prompts)
+    def _count(self, num_beams: int, ids: Tensor, outputs: Sequence[GenerationOutput]) -> None:
+        """Add a search to the usage; other hypotheses may have run on behind the best one."""
+        steps = max(output.num_tokens for output in outputs)
+        self.usage.tokens_generated += sum(output.num_tokens for output in outputs)
+        self.usage.slot_steps += steps * len(outputs)
         # a causal model reads each prompt once a beam, an encoder once
-        read = ids.numel() * (1 if self.is_seq2seq else beams)
-        self.usage.tokens_computed += read + (steps - 1) * beams * len(prompts)
+        read = ids.numel() * (1 if self.is_seq2seq else num_beams)
+        self.usage.tokens_computed += read + (steps - 1) * num_beams * len(outputs)
 
 
 def decoded(encoder: TextEncoder, ids: Sequence[int]) -> str:

@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from lmeval.engine import decode
 from lmeval.engine.attention import can_be_handed
 from lmeval.engine.base import Scored, Stopwatch, Usage, assemble, collect
+from lmeval.engine.beam import Prompt, Searcher
 from lmeval.engine.decode import Rows
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row, build_forest, cut_rows, tokens_requested
@@ -302,10 +303,10 @@ class CausalEngine:
         return self._cached_rows if self._takes_cache else self._recomputed_rows
 
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
-        """Continuations, greedy or drawn."""
+        """Continuations, greedy, drawn or searched for."""
         prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
         watch = Stopwatch()
-        for index, output in watch.time(self._decode(requests, prompts)):
+        for index, output in watch.time(self._write(requests, prompts)):
             seconds = watch.lap()
             self.usage.seconds_model += seconds
             self.usage.seconds_generating += seconds
@@ -313,13 +314,35 @@ class CausalEngine:
             self.usage.tokens_requested += tokens
             yield index, output
 
+    def _write(
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        """Outputs by index: beam search by transformers' own, the others by the loop over slots."""
+        usage = self.usage
+        windows = [Window(np.append(p.ids, 0).astype(np.int32), len(p.ids)) for p in prompts]
+        usage.tokens_distinct += len(build_forest(windows)) - len(windows)
+        generated = usage.tokens_generated
+        searched = [i for i, request in enumerate(requests) if request.decoding.strategy == "beam"]
+        stepped = [i for i, request in enumerate(requests) if request.decoding.strategy != "beam"]
+        for write, chosen in ((self._decode, stepped), (self._search, searched)):
+            if chosen:
+                outputs = write([requests[i] for i in chosen], [prompts[i] for i in chosen])
+                yield from ((chosen[place], output) for place, output in outputs)
+        usage.tokens_distinct += usage.tokens_generated - generated
+
+    def _search(
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        eos_ids = decode.eos_token_ids(self.network.model, self.encoder)
+        # what left-padded rows give with a cache, they give `generate` too
+        searcher = Searcher(self.network, self.encoder, eos_ids, self.usage, pads=self._takes_cache)
+        yield from searcher.run(requests, [Prompt(prompt.ids, prompt.truncated) for prompt in prompts])
+
     def _decode(
         self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
     ) -> Iterator[tuple[int, GenerationOutput]]:
         usage, network = self.usage, self.network
         texts = [prompt.ids for prompt in prompts]
-        windows = [Window(np.append(ids, 0).astype(np.int32), len(ids)) for ids in texts]
-        usage.tokens_distinct += len(build_forest(windows)) - len(windows)
         longest = max(len(p.ids) + r.max_new_tokens for p, r in zip(prompts, requests, strict=True))
         make_rows = self._choose_rows(longest)
         max_rows = decode.MAX_ROWS if network.device.type == "cpu" else decode.MAX_ROWS_ACCELERATOR
@@ -330,6 +353,4 @@ class CausalEngine:
             usage,
             max_rows=1 if self.scorer.same_length else max_rows,
         )
-        generated = usage.tokens_generated
         yield from decoder.run(requests, prompts)
-        usage.tokens_distinct += usage.tokens_generated - generated

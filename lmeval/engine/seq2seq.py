@@ -8,7 +8,7 @@ first token of every target is predicted from there, so targets of one token nee
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -244,12 +244,18 @@ class Seq2SeqEngine:
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
         """Continuations of the decoder's start, greedy, drawn or searched for."""
         prompts = collect(self.pairs.prompts(requests))
+        distinct = {prompt.source.tobytes(): len(prompt.source) for prompt in prompts}
+        self.usage.tokens_distinct += sum(distinct.values())
         watch = Stopwatch()
         for index, output in watch.time(self._write(requests, prompts)):
             seconds = watch.lap()
             self.usage.seconds_model += seconds
             self.usage.seconds_generating += seconds
-            yield index, output
+            written = len(prompts[index].start) + output.num_tokens - 1
+            self.usage.tokens_requested += len(prompts[index].source) + written
+            self.usage.tokens_distinct += written
+            # the space that a language's token or a tokenizer leaves before the first word
+            yield index, replace(output, text=output.text.lstrip())
 
     def _write(
         self, requests: Sequence[GenerationRequest], prompts: Sequence[SourcePrompt]
@@ -309,9 +315,4 @@ class Seq2SeqEngine:
             usage,
             max_rows=many if self._rows_step else 1,
         )
-        usage.tokens_distinct += sum(len(s) for s in {s.tobytes(): s for s in sources}.values())
-        for index, output in decoder.run(requests, windows):
-            tokens = len(first.start) + output.num_tokens - 1
-            usage.tokens_requested += len(sources[index]) + tokens
-            usage.tokens_distinct += tokens
-            yield index, output
+        yield from decoder.run(requests, windows)

@@ -63,7 +63,9 @@ class ProcessorsOf:
     def __init__(
         self, network: EncoderDecoder, start: Tokens, forced: int | None, max_new_tokens: int
     ) -> None:
-        self._make = lambda source: logits_processors(network, source, start, forced, max_new_tokens)
+        self._make: Callable[[Ids], Processors | None] = lambda source: logits_processors(
+            network, source, start, forced, max_new_tokens
+        )
         generation = network.model.generation_config
         self._by_source = any(getattr(generation, name, None) not in (None, 0, 1.0) for name in FOR_A_SOURCE)
         self._known: dict[bytes, Processors | None] = {}

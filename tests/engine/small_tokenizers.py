@@ -157,3 +157,52 @@ def albert() -> Any:
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **(BERT_TOKENS | {"unk_token": "<unk>"}))
+
+
+def t5() -> Any:
+    """T5's kind: SentencePiece pieces, </s> behind every text, no BOS; padding is token 0, the decoder's start."""
+    tokenizer = Tokenizer.from_str(_metaspace(("<pad>", "</s>", "<unk>")))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", tokenizer.token_to_id("</s>"))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token="</s>", unk_token="<unk>", pad_token="<pad>"
+    )
+
+
+LANGUAGES = ("de_DE", "en_XX", "ja_XX")
+
+
+def mbart(**options: Any) -> Any:
+    """mBART's own class: X </s> [language], in contexts and in targets."""
+    from transformers import MBartTokenizer
+
+    return MBartTokenizer(vocab=_pieces(), **options)
+
+
+def mbart50(**options: Any) -> Any:
+    """The class of mBART for 50 languages: [language] X </s>."""
+    from transformers import MBart50Tokenizer
+
+    return MBart50Tokenizer(vocab=_pieces(), **options)
+
+
+def nllb(**options: Any) -> Any:
+    """NLLB's own class: [language] X </s>, with codes such as deu_Latn."""
+    import json
+
+    from transformers import NllbTokenizer
+
+    model = json.loads(_metaspace(("<s>", "<pad>", "</s>", "<unk>")))["model"]
+    return NllbTokenizer(vocab=model["vocab"], merges=[tuple(merge) for merge in model["merges"]], **options)
+
+
+@cache
+def _pieces() -> list[tuple[str, float]]:
+    """Unigram pieces behind mBART's special tokens, the longer the likelier; its classes add the languages."""
+    import json
+
+    vocabulary = json.loads(_metaspace(("<s>", "<pad>", "</s>", "<unk>")))["model"]["vocab"]
+    specials = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [piece for piece in vocabulary if piece not in specials]
+    return [(token, 0.0) for token in specials] + [(piece, -10.0 / len(piece)) for piece in pieces]

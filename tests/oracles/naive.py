@@ -25,6 +25,15 @@ def continuation(model: Any, prefix: list[int], target: list[int]) -> tuple[floa
     return total, greedy
 
 
+@torch.no_grad()
+def labels(model: Any, source: list[int], labels: list[int], scored: list[int]) -> tuple[float, bool]:
+    """Nats of the positions `scored` of an encoder-decoder's labels, as training would read them."""
+    logits = model(input_ids=torch.tensor([source]), labels=torch.tensor([labels])).logits[0].float()
+    logprobs = torch.log_softmax(logits, dim=-1)
+    total = sum(logprobs[position, labels[position]].item() for position in scored)
+    return total, all(logprobs[position].argmax().item() == labels[position] for position in scored)
+
+
 def rolling_context(position: int, total: int, window: int, stride: int) -> tuple[int, int]:
     """[begin, position): what a window shows when it predicts `position` (0 is the prefix) of `total`.
 

@@ -10,10 +10,13 @@ import transformers as hf
 from transformers.pytorch_utils import Conv1D
 
 from lmeval.engine.causal import CausalEngine
+from lmeval.engine.encoder_decoder import EncoderDecoder
 from lmeval.engine.masked import MaskedEngine
 from lmeval.engine.network import Network
+from lmeval.engine.seq2seq import Seq2SeqEngine
 from lmeval.engine.tokenization import TextEncoder
 from lmeval.records import ModelRecord
+from tests.engine import small_tokenizers
 
 WINDOW = 128  # positions that the shapes have
 LLAMA_LIKE: dict[str, Any] = {
@@ -110,6 +113,112 @@ MASKED: dict[str, Callable[[int], Any]] = {
     ),
 }
 
+BART_LIKE: dict[str, Any] = {
+    "d_model": 32,
+    "encoder_layers": 2,
+    "decoder_layers": 2,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "max_position_embeddings": WINDOW,
+}
+T5_LIKE: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+
+# an encoder-decoder's tokenizer, and the model for it
+SEQ2SEQ: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
+    "t5": (
+        small_tokenizers.t5,
+        lambda t: hf.T5ForConditionalGeneration(
+            hf.T5Config(vocab_size=len(t), **T5_LIKE, decoder_start_token_id=t.pad_token_id, **_ids(t))
+        ),
+    ),
+    "t5_v1_1": (
+        small_tokenizers.t5,
+        lambda t: hf.T5ForConditionalGeneration(
+            hf.T5Config(
+                vocab_size=len(t),
+                **T5_LIKE,
+                feed_forward_proj="gated-gelu",
+                tie_word_embeddings=False,
+                decoder_start_token_id=t.pad_token_id,
+                **_ids(t),
+            )
+        ),
+    ),
+    "bart": (
+        small_tokenizers.roberta,
+        lambda t: hf.BartForConditionalGeneration(
+            hf.BartConfig(
+                vocab_size=len(t),
+                **BART_LIKE,
+                bos_token_id=t.bos_token_id,
+                decoder_start_token_id=t.eos_token_id,
+                forced_bos_token_id=t.bos_token_id,
+                forced_eos_token_id=t.eos_token_id,
+                **_ids(t),
+            )
+        ),
+    ),
+    "marian": (
+        small_tokenizers.t5,
+        lambda t: hf.MarianMTModel(
+            hf.MarianConfig(
+                vocab_size=len(t),
+                decoder_vocab_size=len(t),
+                **BART_LIKE,
+                decoder_start_token_id=t.pad_token_id,
+                forced_eos_token_id=t.eos_token_id,
+                **_ids(t),
+            )
+        ),
+    ),
+    "mbart": (
+        lambda: small_tokenizers.mbart(src_lang="en_XX", tgt_lang="de_DE"),
+        lambda t: hf.MBartForConditionalGeneration(
+            hf.MBartConfig(
+                vocab_size=len(t),
+                **BART_LIKE,
+                bos_token_id=t.bos_token_id,
+                decoder_start_token_id=t.convert_tokens_to_ids("de_DE"),
+                forced_eos_token_id=t.eos_token_id,
+                **_ids(t),
+            )
+        ),
+    ),
+    "mbart50": (
+        lambda: small_tokenizers.mbart50(src_lang="en_XX", tgt_lang="de_DE"),
+        lambda t: hf.MBartForConditionalGeneration(
+            hf.MBartConfig(
+                vocab_size=len(t),
+                **BART_LIKE,
+                bos_token_id=t.bos_token_id,
+                decoder_start_token_id=t.eos_token_id,
+                forced_bos_token_id=t.convert_tokens_to_ids("de_DE"),
+                forced_eos_token_id=t.eos_token_id,
+                **_ids(t),
+            )
+        ),
+    ),
+    "nllb": (
+        lambda: small_tokenizers.nllb(src_lang="eng_Latn", tgt_lang="deu_Latn"),
+        lambda t: hf.M2M100ForConditionalGeneration(
+            hf.M2M100Config(
+                vocab_size=len(t),
+                **BART_LIKE,
+                bos_token_id=t.bos_token_id,
+                decoder_start_token_id=t.eos_token_id,
+                forced_bos_token_id=t.convert_tokens_to_ids("deu_Latn"),
+                **_ids(t),
+            )
+        ),
+    ),
+}
+
+
+def _ids(tokenizer: Any) -> dict[str, int]:
+    return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+
 
 def scale_up(model: Any, seed: int = 0, head: float = 0.6) -> Any:
     """The model with larger random weights, ready to score; `head` is the scale of embeddings and head."""
@@ -133,6 +242,23 @@ def causal_model(shape: str, vocabulary: int, seed: int = 0) -> Any:
 def masked_model(shape: str, vocabulary: int, seed: int = 0) -> Any:
     """A random masked model of a shape in MASKED."""
     return scale_up(MASKED[shape](vocabulary), seed, head=0.4)
+
+
+def seq2seq_model(shape: str, tokenizer: Any, seed: int = 0) -> Any:
+    """A random encoder-decoder of a shape in SEQ2SEQ, its generation configuration as one that was loaded."""
+    model = scale_up(SEQ2SEQ[shape][1](tokenizer), seed, head=0.4)
+    names = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+    for name in names:  # where transformers keeps them today, and where it looks for them
+        value = getattr(model.generation_config, name, None)
+        if value is None and (value := getattr(model.config, name, None)) is not None:
+            setattr(model.generation_config, name, value)
+    for module in model.modules():
+        if hasattr(module, "relative_attention_bias"):
+            with torch.no_grad():
+                module.relative_attention_bias.weight.normal_(
+                    0.0, 1.0, generator=torch.Generator().manual_seed(seed)
+                )
+    return model
 
 
 def causal_engine(
@@ -162,6 +288,25 @@ def masked_engine(
         TextEncoder(tokenizer, "tiny"),
         _record(model, "masked", variant),
         max_length=max_length,
+        batch_tokens=batch_tokens,
+    )
+
+
+def seq2seq_engine(
+    model: Any,
+    tokenizer: Any,
+    *,
+    max_length: int = WINDOW,
+    target_length: int = WINDOW,
+    batch_tokens: int = 64,
+) -> Seq2SeqEngine:
+    """The engine of an encoder-decoder, as `load_engine` makes it."""
+    return Seq2SeqEngine(
+        EncoderDecoder(model),
+        TextEncoder(tokenizer, "tiny"),
+        _record(model, "seq2seq"),
+        max_length=max_length,
+        target_length=target_length,
         batch_tokens=batch_tokens,
     )
 
