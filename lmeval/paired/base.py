@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from lmeval.stats import FloatArray
 
+BoolArray = npt.NDArray[np.bool_]
 Floats = float | FloatArray  # every formula takes one comparison, or an array of them
 
 

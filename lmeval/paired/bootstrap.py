@@ -19,6 +19,7 @@ import numpy as np
 from lmeval.paired.base import Caveat, StepNoise
 from lmeval.stats import Aggregate, FloatArray, resample_counts
 
+UNDEFINED = Caveat("The metric is not defined on every resample of the documents.", blocks=True)
 NUM_RESAMPLES = 5000  # a p-value can fall to 1/5000: far enough for Holm's correction over 50 tasks at 5 %
 
 
@@ -130,8 +131,7 @@ def bootstrap_difference(
         return BootstrapDifference(delta, None, n, np.empty(0), 0, method, num_clusters)
     values = resampled_differences(units, difference, rng, resamples)
     if not np.isfinite(values).all():
-        undefined = Caveat("The metric is not defined on every resample of the documents.", blocks=True)
-        return BootstrapDifference(delta, None, n, np.empty(0), 0, method, num_clusters, (undefined,))
+        return BootstrapDifference(delta, None, n, np.empty(0), 0, method, num_clusters, (UNDEFINED,))
     if step_noise is not None and step_noise.added > 0:
         values = values + math.sqrt(step_noise.added) * rng.standard_t(step_noise.df, size=resamples)
     values.sort()

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from lmeval.paired.base import Caveat
-from lmeval.paired.guarded import FEW_CHANGES, BoolArray, skew_per_root
+from lmeval.paired.base import BoolArray, Caveat
 from lmeval.stats import FloatArray
 
 FEW_FLIPS = 10
-FEW_UNITS = 30  # documents or clusters
-TOO_FEW_UNITS = 5
-LOPSIDED = 0.1  # skewness over sqrt(n)
-TOO_LOPSIDED = 0.3
+FEW_CHANGES = 30
+FEW_CLUSTERS, TOO_FEW_CLUSTERS = 30, 5  # of equal size, or as many as unequal ones are worth
+FEW_DOCUMENTS, TOO_FEW_DOCUMENTS = 200, 10  # where nothing bounds what one document can do
 DOMINANT = 0.5  # share of the squared deviations
+LOPSIDED = 0.1  # skewness over sqrt(n)
+ROUNDING = 1e-12  # of the compared values: a smaller difference is what adding them up leaves behind
+
+
+def skew_per_root(residuals: FloatArray) -> float:
+    """Skewness over sqrt(n) of residuals around 0, shape (n,): sum e^3 / (sum e^2)^1.5; 0 where all are 0."""
+    squares = float(residuals @ residuals)
+    return float((residuals**3).sum()) / squares**1.5 if squares > 0 else 0.0
+
+
+def is_lopsided(residuals: FloatArray, limit: float) -> bool:
+    """Whether skewness over sqrt(n) exceeds a limit, and what chance does to small samples."""
+    by_chance = 2 * math.sqrt(6) / len(residuals)
+    return abs(skew_per_root(residuals)) > max(limit, by_chance)
 
 
 def flip_caveats(gains: int, losses: int, n: int) -> tuple[Caveat, ...]:
-    """Of Tango's test."""
+    """Of Tango's test over n documents."""
     if n < 2:
         return (Caveat("One document shows nothing.", blocks=True),)
     flips = gains + losses
@@ -27,52 +41,49 @@ def flip_caveats(gains: int, losses: int, n: int) -> tuple[Caveat, ...]:
     return (Caveat(f"{text}: with so few, a PASS at 5 % can be wrong 7 % of the time.", blocks=False),)
 
 
-def unit_caveats(residuals: FloatArray, sizes: FloatArray | None, *, is_guarded: bool) -> tuple[Caveat, ...]:
-    """Of a t-test or a bootstrap.
+def size_caveats(num_units: int, sizes: FloatArray | None, *, is_bounded: bool) -> tuple[Caveat, ...]:
+    """Of few documents or clusters.
 
     Args:
-        residuals: What each unit (document, or cluster) deviates from the mean, shape (u,).
+        num_units: Documents, or clusters.
         sizes: Documents of each cluster, shape (u,); None where units are documents.
-        is_guarded: The score test speaks too, which lopsided changes do not fool.
+        is_bounded: A document can change the score by no more than its share, and the test knows.
     """
-    unit = "document" if sizes is None else "cluster"
-    count = len(residuals)
-    if count < 2:
+    if num_units < 2:
+        unit = "document" if sizes is None else "cluster"
         return (Caveat(f"One {unit} shows nothing: there is no spread to judge it by.", blocks=True),)
-    found = []
-    effective = count if sizes is None else float(sizes.sum() ** 2 / (sizes**2).sum())
-    if effective < FEW_UNITS:
-        kind = (
-            "" if sizes is None else " of equal size" if effective > count - 0.5 else ", allowing for sizes"
-        )
-        found.append(
-            Caveat(f"Fewer than {FEW_UNITS} {unit}s: {effective:.0f}{kind}.", effective < TOO_FEW_UNITS)
-        )
-    if not is_guarded:
-        found += _shape_caveats(residuals, unit)
-    return tuple(found)
+    if sizes is not None:
+        worth = float(sizes.sum() ** 2 / (sizes**2).sum())
+        if worth >= FEW_CLUSTERS:
+            return ()
+        detail = "" if worth > num_units - 0.5 else f", which for their sizes are worth {worth:.0f}"
+        return (Caveat(f"There are only {num_units} clusters{detail}.", worth < TOO_FEW_CLUSTERS),)
+    if is_bounded or num_units >= FEW_DOCUMENTS:
+        return ()
+    text = f"There are only {num_units} documents, too few to see losses that are rare and large."
+    return (Caveat(text, num_units < TOO_FEW_DOCUMENTS),)
 
 
-def _shape_caveats(residuals: FloatArray, unit: str) -> list[Caveat]:
+def shape_caveats(residuals: FloatArray, unit: str) -> tuple[Caveat, ...]:
+    """Of differences without bounds: `residuals` are what each unit deviates from the mean, shape (u,)."""
     squares = residuals**2
     if squares.sum() == 0:
-        return []
-    largest, skew = float(squares.max() / squares.sum()), skew_per_root(residuals)
+        return ()
+    largest = float(squares.max() / squares.sum())
     if largest > DOMINANT:
-        return [Caveat(f"One {unit} carries {largest:.0%} of the variance.", blocks=True)]
-    by_chance = 2 * np.sqrt(6) / len(residuals)
-    if abs(skew) <= max(LOPSIDED, by_chance):
-        return []
-    verdict, tail = ("PASS", "losses") if skew < 0 else ("FAIL", "gains")
+        return (Caveat(f"One {unit} carries {largest:.0%} of the variance.", blocks=True),)
+    if not is_lopsided(residuals, LOPSIDED):
+        return ()
+    verdict, tail = ("PASS", "losses") if skew_per_root(residuals) < 0 else ("FAIL", "gains")
     text = f"A few {unit}s with large {tail} decide the spread: a {verdict} may be wrong more often than it says."
-    return [Caveat(text, blocks=abs(skew) > TOO_LOPSIDED)]
+    return (Caveat(text, blocks=False),)
 
 
 def spread_caveats(differences: FloatArray, size: float) -> tuple[Caveat, ...]:
     """Of differences that are all one number, shape (n,), where the compared values are about `size`."""
-    if len(differences) < 2 or np.ptp(differences) > 1e-12 * size:
+    if len(differences) < 2 or np.ptp(differences) > ROUNDING * size:
         return ()
-    if np.abs(differences).max() <= 1e-12 * size:
+    if np.abs(differences).max() <= ROUNDING * size:
         return (Caveat("Every document scores the same under both models.", blocks=False),)
     return (
         Caveat("Every document differs by the same amount: there is no spread to judge it by.", blocks=True),

@@ -1,27 +1,15 @@
-"""Two tests of one difference, of which the more careful one speaks; and when that is needed.
+"""Two tests of one difference, of which the more careful one speaks.
 
 A t-test and a bootstrap trust the spread they see. Where few documents changed, or the changes are lopsided, the
-rare large loss is likely to be missing, and they pass a worse model up to half of the time. There the score test
-for bounded differences speaks too.
+rare large loss is likely to be missing, and they pass a worse model up to half of the time. There a second test
+speaks too: the score test where scores are bounded, the t corrected for skewness where they are not.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from lmeval.paired.base import Caveat, Difference
-from lmeval.stats import FloatArray
-
-BoolArray = npt.NDArray[np.bool_]
-
-FEW_CHANGES = 30
-# The level of a one-sided t-test at 5 % is off by 0.11 skewness / sqrt(n) (Hall 1992, the Edgeworth expansion):
-# here by 0.4 points
-_LOPSIDED = 0.04
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +61,3 @@ class GuardedDifference:
         """From the lower of both lower ends to the higher of both upper ends."""
         ends = [self.main.interval(confidence), self.guard.interval(confidence)]
         return min(low for low, _ in ends), max(high for _, high in ends)
-
-
-def skew_per_root(residuals: FloatArray) -> float:
-    """Skewness over sqrt(n) of residuals around 0, shape (n,): sum e^3 / (sum e^2)^1.5; 0 where all are 0."""
-    squares = float(residuals @ residuals)
-    return float((residuals**3).sum()) / squares**1.5 if squares > 0 else 0.0
-
-
-def needs_guard(changed: BoolArray, residuals: FloatArray) -> bool:
-    """Whether few units changed, or the changes are lopsided beyond what chance does to small samples.
-
-    Args:
-        changed: Which units (documents, or clusters) score otherwise than before, shape (u,).
-        residuals: What they deviate from the mean, shape (u,).
-    """
-    by_chance = 2 * math.sqrt(6) / len(residuals)
-    return int(changed.sum()) < FEW_CHANGES or abs(skew_per_root(residuals)) > max(_LOPSIDED, by_chance)

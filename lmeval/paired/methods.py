@@ -1,0 +1,259 @@
+"""The methods of `paired_difference`: each takes oriented differences per document and puts its tests together."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from lmeval.paired.base import BoolArray, Caveat, Difference, StepNoise
+from lmeval.paired.bootstrap import UNDEFINED, BootstrapDifference, bootstrap_difference, leave_one_out
+from lmeval.paired.caveats import (
+    FEW_CHANGES,
+    ROUNDING,
+    changed_caveats,
+    flip_caveats,
+    is_lopsided,
+    shape_caveats,
+    size_caveats,
+    skew_per_root,
+    spread_caveats,
+)
+from lmeval.paired.guarded import GuardedDifference
+from lmeval.paired.score import bounded_difference
+from lmeval.paired.skew import SkewedDifference
+from lmeval.paired.student import (
+    ClusterIndex,
+    TDifference,
+    cluster_sums,
+    ratio_variance,
+    t_difference,
+)
+from lmeval.paired.tango import TangoDifference
+from lmeval.stats import Aggregate, FloatArray
+
+# The level of a one-sided t-test at 5 % is off by 0.11 skewness / sqrt(n) (the Edgeworth expansion, Hall 1992): by
+# 0.4 points at this limit
+_LOPSIDED = 0.04
+
+
+def of_flips(differences: FloatArray, index: ClusterIndex | None, noise: StepNoise | None) -> Difference:
+    """0/1 scores: Tango; where clusters bind, the cluster-robust t and Tango with their design effect."""
+    n, gains, losses = len(differences), int((differences > 0).sum()), int((differences < 0).sum())
+    if index is None:
+        return TangoDifference(gains, losses, n, step_noise=noise, caveats=flip_caveats(gains, losses, n))
+    ones = np.ones(n)
+    main = t_difference(differences, ones, index, method="paired t", size=1.0, step_noise=noise)
+    caveats = size_caveats(_count(index), cluster_sums(ones, index), is_bounded=True)
+    if main.stderr is None:
+        return replace(main, caveats=caveats)
+    effect = design_effect(differences, index)
+    guard = TangoDifference(gains, losses, n, main.num_clusters, effect, noise)
+    return GuardedDifference(main, guard, caveats)
+
+
+def of_scores(
+    differences: FloatArray,
+    index: ClusterIndex | None,
+    *,
+    reach: float,
+    size: float,
+    is_share: bool,
+    noise: StepNoise | None,
+) -> Difference:
+    """A mean of scores: paired t, and a guard where few documents changed or the changes are lopsided.
+
+    Args:
+        differences: Shape (n,).
+        index: Clusters, where they bind.
+        reach: The largest difference there can be; may be infinite.
+        size: How large the scores are.
+        is_share: 0/1 scores but for ties, which are halves: always guarded.
+        noise: Step noise.
+    """
+    ones = np.ones(len(differences))
+    main = t_difference(differences, ones, index, method="paired t", size=size, step_noise=noise)
+    changed = np.abs(differences) > ROUNDING * size
+    if main.stderr is None or not math.isfinite(reach):
+        return _unbounded(main, differences, ones, index, changed, size, noise)
+    caveats = size_caveats(_count(index, differences), _sizes(index), is_bounded=True)
+    residuals = differences - differences.mean()
+    if not is_share and not _needs_guard(changed, residuals, index):
+        return replace(main, caveats=caveats)
+    guard = bounded_difference(
+        np.where(changed, differences, 0.0),
+        reach,
+        df=math.inf if is_share and index is None else _count(index, differences) - 1,
+        num_clusters=main.num_clusters,
+        design_effect=1.0 if index is None else design_effect(differences, index),
+        step_noise=noise,
+    )
+    return GuardedDifference(main, guard, caveats)
+
+
+def of_ratios(
+    differences: FloatArray,
+    weights: FloatArray,
+    index: ClusterIndex | None,
+    *,
+    method: str,
+    size: float,
+    noise: StepNoise | None,
+) -> Difference:
+    """Perplexities and bits per byte: the ratio estimator over documents, whose differences have no bounds.
+
+    Args:
+        differences: Of the numerators, shape (n,).
+        weights: Shape (n,).
+        index: Clusters, where they bind.
+        method: What it is called.
+        size: How large the ratio is.
+        noise: Step noise.
+    """
+    main = t_difference(differences, weights, index, method=method, size=size, step_noise=noise)
+    changed = np.abs(differences) > ROUNDING * size * weights
+    return _unbounded(main, differences, weights, index, changed, size, noise)
+
+
+def _unbounded(
+    main: TDifference,
+    differences: FloatArray,
+    weights: FloatArray,
+    index: ClusterIndex | None,
+    changed: BoolArray,
+    size: float,
+    noise: StepNoise | None,
+) -> Difference:
+    """A t-test of what no bounds hold, corrected for skewness where it is lopsided."""
+    residuals = _by_unit(differences - main.delta * weights, index)
+    unit = "document" if index is None else "cluster"
+    caveats = size_caveats(len(residuals), _sizes(index), is_bounded=False)
+    caveats += spread_caveats(differences / np.where(weights > 0, weights, 1.0), size)
+    if main.stderr is None or not main.stderr or not changed.any():
+        return replace(main, caveats=caveats)
+    caveats += shape_caveats(residuals, unit)
+    if not is_lopsided(residuals, _LOPSIDED):
+        return replace(main, caveats=caveats)
+    # what noise adds to the variance has no skewness
+    share = 1 - (noise.added if noise else 0.0) / main.stderr**2
+    skew = skew_per_root(residuals) * max(share, 0.0) ** 1.5
+    guard = SkewedDifference(main.delta, main.stderr, main.df, skew, main.n, main.num_clusters)
+    return GuardedDifference(main, guard, caveats)
+
+
+def of_resamples(
+    baseline: FloatArray,
+    candidate: FloatArray,
+    difference: Aggregate,
+    index: ClusterIndex | None,
+    *,
+    reach: float,
+    rng: np.random.Generator,
+    noise: StepNoise | None,
+) -> Difference:
+    """Metrics of a whole corpus: paired bootstrap, and a guard where few documents changed or lopsidedly.
+
+    The guard takes the jackknife's pseudo-values for the documents' differences.
+    """
+    pairs, changed = np.hstack([baseline, candidate]), _changed_units(baseline, candidate, index)
+    units, num_clusters = _by_unit(pairs, index), None if index is None else _count(index)
+    main = bootstrap_difference(
+        units, difference, rng, n=len(baseline), num_clusters=num_clusters, step_noise=noise
+    )
+    if main.stderr is None:
+        caveats = main.caveats or size_caveats(len(units), _sizes(index), is_bounded=True)
+        return replace(main, caveats=caveats)
+    pseudo = leave_one_out(units, difference)
+    if not np.isfinite(pseudo).all():
+        return replace(main, caveats=(UNDEFINED,))
+    residuals = pseudo - pseudo.mean()
+    lopsided = is_lopsided(residuals, _LOPSIDED)
+    if math.isfinite(reach):
+        caveats = size_caveats(len(units), _sizes(index), is_bounded=True)
+        if not lopsided and changed.sum() >= FEW_CHANGES:
+            return replace(main, caveats=caveats)
+        # a cluster moves the corpus by as much as all its documents could
+        widest = reach if index is None else reach * _largest_share(index) * len(units)
+        guard = bounded_difference(residuals + main.delta, widest, df=len(units) - 1, step_noise=noise)
+        return GuardedDifference(main, guard, caveats)
+    caveats = size_caveats(len(units), _sizes(index), is_bounded=False) + changed_caveats(changed)
+    if not changed.any():
+        return replace(main, caveats=caveats)
+    caveats += shape_caveats(residuals, "document" if index is None else "cluster")
+    return _resamples_with_skew(main, residuals, caveats, lopsided, noise)
+
+
+def _resamples_with_skew(
+    main: BootstrapDifference,
+    residuals: FloatArray,
+    caveats: tuple[Caveat, ...],
+    lopsided: bool,
+    noise: StepNoise | None,
+) -> Difference:
+    """A bootstrap of what no bounds hold, corrected for skewness where it is lopsided."""
+    variance = float(residuals @ residuals) / (len(residuals) * (len(residuals) - 1))
+    if not lopsided or variance == 0:
+        return replace(main, caveats=caveats)
+    total = variance + (noise.added if noise else 0.0)
+    skew = skew_per_root(residuals) * (variance / total) ** 1.5
+    guard = SkewedDifference(main.delta, math.sqrt(total), main.df, skew, main.n, main.num_clusters)
+    return GuardedDifference(main, guard, caveats)
+
+
+def _needs_guard(changed: BoolArray, residuals: FloatArray, index: ClusterIndex | None) -> bool:
+    """Whether few documents (or clusters) changed, or their changes are lopsided."""
+    if index is not None:
+        if (cluster_sums(changed.astype(np.float64), index) > 0).sum() < FEW_CHANGES:
+            return True
+        if is_lopsided(cluster_sums(residuals, index), _LOPSIDED):
+            return True
+    return int(changed.sum()) < FEW_CHANGES or is_lopsided(residuals, _LOPSIDED)
+
+
+def _changed_units(baseline: FloatArray, candidate: FloatArray, index: ClusterIndex | None) -> BoolArray:
+    """Which documents, or clusters, have other statistics than before: (u,)."""
+    changed = (baseline != candidate).any(axis=1)
+    return np.asarray(_by_unit(changed.astype(np.float64), index) > 0)
+
+
+def _by_unit(values: FloatArray, index: ClusterIndex | None) -> FloatArray:
+    return values if index is None else cluster_sums(values, index)
+
+
+def _count(index: ClusterIndex | None, differences: FloatArray | None = None) -> int:
+    """Clusters, or else documents."""
+    if index is not None:
+        return int(index.max()) + 1
+    assert differences is not None
+    return len(differences)
+
+
+def _sizes(index: ClusterIndex | None) -> FloatArray | None:
+    """Documents of each cluster."""
+    return None if index is None else np.bincount(index).astype(np.float64)
+
+
+def _largest_share(index: ClusterIndex) -> float:
+    sizes = np.bincount(index)
+    return float(sizes.max() / sizes.sum())
+
+
+def design_effect(differences: FloatArray, index: ClusterIndex) -> float:
+    """How much clusters widen the variance of a mean: cluster-robust over independent, at least 1.
+
+    As long as few clusters hold a change, how alike their documents are cannot be seen: the estimate is drawn to
+    the most it could be (whole clusters changing together) with the weight of one such cluster.
+
+    Args:
+        differences: Shape (n,).
+        index: Shape (n,), of more than one cluster.
+    """
+    ones, sizes = np.ones(len(differences)), np.bincount(index)
+    most = float((sizes**2).sum() / sizes.sum())
+    changed = int((cluster_sums(np.abs(differences), index) > 0).sum())
+    independent = float(ratio_variance(differences, ones, None))
+    if changed == 0 or independent == 0:
+        return most
+    seen = max(1.0, float(ratio_variance(differences, ones, index)) / independent)
+    return (changed * seen + most) / (changed + 1)
