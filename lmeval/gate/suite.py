@@ -173,23 +173,33 @@ def default_margin(metric: MetricScores) -> Margin:
 def judge_contest(contest: Contest, candidate: StoredRun, defaults: Defaults) -> RuleResult:
     """Judge a rule; what is in no run is NOT_COMPARABLE."""
     rule, against, other = contest.rule, contest.against, contest.opponent
-    problem = missing(rule, candidate, "the candidate")
+    problem = missing(rule, candidate, "the candidate", other)
     if problem is None and rule.needs_baseline:
-        problem = "no baseline is given" if other is None else missing(rule, other, f"the {against}")
+        problem = (
+            "no baseline is given" if other is None else missing(rule, other, f"the {against}", candidate)
+        )
     if problem is not None:
         return not_comparable(rule, problem, against)
     theirs = other.tasks[rule.task] if other is not None and rule.needs_baseline else None
     return judge(rule, candidate.tasks[rule.task], theirs, defaults, against=against, noise=contest.noise)
 
 
-def missing(rule: Rule, run: StoredRun, which: str) -> str | None:
-    """Why the run cannot answer the rule; None where it can."""
+def missing(rule: Rule, run: StoredRun, which: str, other: StoredRun | None = None) -> str | None:
+    """Why the run cannot answer the rule; None where it can.
+
+    Args:
+        rule: Of a task's name, or of a glob that nothing matches.
+        run: The run.
+        which: How the sentence calls it.
+        other: A run that may have what this one lacks: then its name is no misspelling.
+    """
     if rule.task not in run.tasks:
         if why := run.record.skipped.get(rule.task):
             return f"{which} has left out the task {rule.task}: {why}"
         if is_glob(rule.task):
             return f'no task matches "{rule.task}"; {which} has {_listed(run.tasks)}'
-        return f'{which} has no task "{rule.task}".{did_you_mean(rule.task, run.tasks)} It has {_listed(run.tasks)}'
+        meant = did_you_mean(rule.task, run.tasks) if other is None or rule.task not in other.tasks else ""
+        return f'{which} has no task "{rule.task}".{meant} It has {_listed(run.tasks)}'
     metrics = run.tasks[rule.task].metrics
     if rule.metric not in metrics:
         name = str(rule.metric)
