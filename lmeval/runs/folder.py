@@ -37,6 +37,13 @@ _RUN_AGAIN = "bring the file back from a backup, or run again"
 _SAMPLE = TypeAdapter(Sample)
 
 
+def _refuse_constant(name: str) -> Never:
+    raise ValueError(f"{name} is no number")
+
+
+_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
 def read_folder(file: Path) -> StoredRun:
     """The run that a run.json records.
 
@@ -80,7 +87,7 @@ def parse_json(raw: bytes, where: str) -> Any:
             "NUL bytes where JSON should be: it was not written whole.", where=where, fix=_RUN_AGAIN
         )
     try:
-        return json.loads(raw.decode("utf-8"), parse_constant=_refuse_constant)
+        return _STRICT.decode(raw.decode("utf-8"))
     except UnicodeDecodeError:
         what = "It is not UTF-8."
     except RecursionError:
@@ -88,10 +95,6 @@ def parse_json(raw: bytes, where: str) -> Any:
     except ValueError as error:
         what = f"It is not valid JSON: {error}."
     raise StoreError(what, where=where, fix=_RUN_AGAIN)
-
-
-def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is no number")
 
 
 def parse_record(value: Any, file: Path) -> RunRecord:
