@@ -16,13 +16,27 @@ from typing import Any
 import pytest
 
 from lmeval.documents import load_documents, load_shots
+from lmeval.evaluate import metric_options
+from lmeval.metrics import compute
 from lmeval.prompts import build_prompts
-from lmeval.records import Document, Prompt, canonical_sha256
-from lmeval.task import TaskSpec, TranslationTask, all_tasks, find_tasks, load_task_file, shipped_tasks_dir
+from lmeval.records import Document, Prompt, Sample, canonical_sha256
+from lmeval.requests import extract_answer
+from lmeval.task import (
+    GenerationTask,
+    TaskSpec,
+    TranslationTask,
+    all_tasks,
+    find_tasks,
+    load_task_file,
+    shipped_tasks_dir,
+)
 
 FILES = sorted(path for path in shipped_tasks_dir().glob("*.yaml") if not path.stem.startswith("demo"))
 PAGE = ' \n = Big Ben = \n \n It " rings " , at 1 @.@ 5 km ( or 1 @,@ 500 m ) ; it \'s old . \n'
-LANGUAGES = {"english", "german", "french", "chinese"}
+LANGUAGES = {
+    *("arabic", "chinese", "english", "french", "german", "greek", "hindi"),
+    *("romanian", "russian", "spanish", "thai", "turkish", "vietnamese"),
+}
 
 # Task: the columns of a document, and what its templates give (contexts without shots and instruction).
 ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -71,6 +85,10 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "answers": {"text": ["小明"], "answer_start": [0]},
         },
         {"context": "语境: 小明在家。\n\n问题: 谁在家？\n\n回答:", "references": ("小明",)},
+    ),
+    "xquad_ru": (
+        {"context": "Аня дома.", "question": "Кто?", "answers": {"text": ["Аня"], "answer_start": [0]}},
+        {"context": "Контекст: Аня дома.\n\nВопрос: Кто?\n\nОтвет:", "references": ("Аня",)},
     ),
     "multi30k_en_de": (
         {"en": "A dog.", "de": "Ein Hund."},
@@ -225,9 +243,17 @@ ROWS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"translation": {"fr": "Oui.", "en": "Yes."}},
         {"context": "English phrase: Yes.\nFrench phrase:", "references": ("Oui.",)},
     ),
+    "wmt14_fr_en": (
+        {"translation": {"fr": "Oui.", "en": "Yes."}},
+        {"context": "French phrase: Oui.\nEnglish phrase:", "references": ("Yes.",)},
+    ),
     "wmt16_de_en": (
         {"translation": {"de": "Ja.", "en": "Yes."}},
         {"context": "German phrase: Ja.\nEnglish phrase:", "references": ("Yes.",)},
+    ),
+    "wmt16_en_ro": (
+        {"translation": {"ro": "Da.", "en": "Yes."}},
+        {"context": "English phrase: Yes.\nRomanian phrase:", "references": ("Da.",)},
     ),
     "xsum": (
         {"document": "Rain fell.\nRoads closed.", "summary": "Rain closed roads.", "id": "1"},
@@ -337,13 +363,15 @@ def test_names_are_unique() -> None:
     assert set(names) == set(shipped())
 
 
-@pytest.mark.parametrize(("glob", "number"), [("blimp_*", 67), ("cmmlu_*", 67), ("mmlu_*", 57)])
+@pytest.mark.parametrize(
+    ("glob", "number"), [("blimp_*", 67), ("cmmlu_*", 67), ("mmlu_*", 57), ("xquad_*", 12)]
+)
 def test_suites_are_whole(glob: str, number: int) -> None:
     specs = find_tasks([glob])
     assert len(specs) == len({spec.dataset.name for spec in specs}) == number
     family = glob.removesuffix("*")
     for spec in specs:
-        assert spec.name == f"{family}{spec.dataset.name}".lower()
+        assert spec.name == f"{family}{spec.dataset.name}".lower().replace("xquad_xquad.", "xquad_")
 
 
 def test_blimp_phenomena_have_the_papers_number_of_paradigms() -> None:
@@ -374,6 +402,8 @@ def test_blimp_phenomena_have_the_papers_number_of_paradigms() -> None:
         ("arc_easy", "acc"),
         ("arc_challenge", "acc_norm"),
         ("squad", "exact_match"),
+        ("gsm8k", "exact_match"),
+        ("gsm8k_self_consistency", "majority"),
         ("wmt14_en_fr", "bleu"),
         ("xsum", "rouge1"),
         ("crows_pairs", "pct_stereotype"),
@@ -438,6 +468,58 @@ def test_requests_equal_the_reference(name: str, file: str, data_root: Path, ref
         targets = prompt.choices if prompt.target is None else (prompt.target,)
         requests += [(prompt.context, target) for target in targets or ()]
     assert requests[: len(expected)] == expected
+
+
+def test_translations_and_answers_are_judged_by_the_rules_of_their_language() -> None:
+    for spec in find_tasks(["xquad_*", "wmt*", "multi30k_*"]):
+        code = spec.name.rpartition("_")[2]
+        assert spec.language == code
+        languages = dict(
+            zip(("de", "en", "fr", "ro"), ("german", "english", "french", "romanian"), strict=True)
+        )
+        if isinstance(spec, TranslationTask):
+            source = spec.name.split("_")[-2]
+            assert spec.tags[:2] == (languages[source], languages[code])
+            # source and target of the prompt are those of the name
+            assert f"{languages[source].title()}" in spec.context.partition(":")[0]
+
+
+def test_every_answer_of_gsm8k_on_the_mirror_is_found_in_its_own_solution(data_root: Path) -> None:
+    spec = task("gsm8k")
+    assert isinstance(spec, GenerationTask) and spec.extract is not None
+    documents = load_documents(spec.dataset, spec.base_dir, data_root=data_root, offline=True)
+    prompts = mirror_prompts(spec, data_root, limit=300)
+    samples = [
+        Sample(
+            prompt.document.doc_id,
+            "",
+            prediction=extract_answer(spec.extract, str(prompt.document.columns["answer"])),
+            references=prompt.references,
+        )
+        for prompt in prompts
+    ]
+    assert len(samples) == len(documents) == 300
+    assert compute("exact_match", samples, metric_options(spec), 0)[0].value == 1
+    assert all(prompt.context.count("Question: ") == 9 for prompt in prompts)
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("xquad_en", 600), ("xquad_zh", 600), ("multi30k_en_de", 1000), ("dialogsum", 500)],
+)
+def test_a_reference_scores_full_marks_on_the_mirror(name: str, number: int, data_root: Path) -> None:
+    spec = task(name)
+    prompts = mirror_prompts(spec, data_root, limit=2000)
+    assert len(prompts) == number
+    samples = [
+        Sample(p.document.doc_id, "", prediction=(p.references or ("",))[0], references=p.references)
+        for p in prompts
+    ]
+    best = 100 if isinstance(spec, TranslationTask) else 1
+    for metric in spec.metrics:
+        if metric != "ter":
+            value = compute(metric, samples, metric_options(spec), 0)[0].value
+            assert value == pytest.approx(best), metric
 
 
 def test_generation_requests_equal_the_reference(data_root: Path, reference_dir: Path) -> None:
