@@ -187,8 +187,8 @@ def _of_bound(result: RuleResult, alpha: float) -> str:
     side = "at least" if rule.kind == "min" else "at most"
     value = f"{rule.metric} is {value_text(result.candidate)}"
     if rule.on == "value":
-        held = "as it must be" if result.verdict == "PASS" else "and must be"
-        return f"{value}, {held}: {side} {rule.bound:g} (the point estimate; chance is not considered)."
+        must = ", as it must be:" if result.verdict == "PASS" else " and must be"
+        return f"{value}{must} {side} {rule.bound:g} (the point estimate; chance is not considered)."
     spread = f"{value}, interval {interval_text(result)}"
     if result.blocked:
         return f"nothing can be claimed: {'; '.join(result.caveats)}."
