@@ -18,7 +18,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 # From the ground up: a module imports from layers below its own, or from its own folder in the same layer.
 # The longest prefix decides where a module lies.
 LAYERS = (
-    "errors records",
+    "errors records printable",
     "stats",
     "engine.tokenization engine.plan paired betting demo yamltree rows templates",
     "metrics engine store",

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmeval.cli.table import number
+from lmeval.printable import printable
 
 if TYPE_CHECKING:
     from lmeval.runs import StoredRun, TaskScores
@@ -80,10 +81,10 @@ def show(file: Annotated[Path, typer.Argument(help="A baseline file.")]) -> None
     run = load_baseline(file)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     for line in _facts(run):
-        console.print(Text(line))
+        console.print(Text(printable(line)))
     console.print(_table(run))
     for line in _past(run):
-        console.print(Text(line))
+        console.print(Text(printable(line)))
 
 
 def _facts(run: StoredRun) -> Iterator[str]:
@@ -107,7 +108,7 @@ def _table(run: StoredRun) -> Table:
             head = (name, str(record.version), str(record.num_fewshot), _documents(task))
             cells = head if place == 1 else ("", "", "", "")
             row = (*cells, metric.name, number(metric.value), metric.unit)
-            table.add_row(*map(Text, row), end_section=place == len(task.metrics))
+            table.add_row(*map(Text, map(printable, row)), end_section=place == len(task.metrics))
     return table
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from lmeval.cli.files import write_file
 from lmeval.cli.table import number
 from lmeval.errors import UsageError
+from lmeval.printable import beginning, ending, printable
 
 if TYPE_CHECKING:
     from lmeval.compare import Comparison, Flip, MetricComparison, TaskComparison
@@ -66,10 +67,11 @@ def print_comparison(found: Comparison, worst: int, console: Console | None = No
     if console is None:
         console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     for name, run in (("A", found.a), ("B", found.b)):
-        console.print(Text(f"{name}  {run.record.model.id}, {run.record.model.dtype}, {run.path}"))
+        model = run.record.model
+        console.print(Text(f"{name}  {printable(model.id)}, {printable(model.dtype)}, {run.path}"))
     console.print(_table(found))
     for line in _notes(found):
-        console.print(Text(line, style="yellow"))
+        console.print(Text(printable(line), style="yellow"))
     for task, flip in _in_turn(found, worst):
         console.print(Text())
         for text in _flip_lines(task, flip):
@@ -112,7 +114,7 @@ def _documents(task: TaskComparison) -> str:
 def _metric_cells(metric: MetricComparison) -> Iterator[Text]:
     verdict = _verdict(metric)
     style = {"better": "green", "worse": "red"}.get(verdict, "")
-    yield Text(f"  {metric.name}")
+    yield Text(f"  {printable(metric.name)}")
     yield Text(number(metric.a))
     yield Text(number(metric.b))
     yield Text(_signed(metric.delta), style=style)
@@ -208,13 +210,11 @@ def _p_of_loss(task: TaskComparison) -> float:
 
 
 def _flip_lines(task: TaskComparison, flip: Flip) -> Iterator[Text]:
-    from lmeval.compare.flips import beginning, ending
-
     metric = next(metric for metric in task.metrics if metric.not_paired is None)
     lost = f"lost {number(-flip.change)}{' nats' if metric.relative else ''}"
-    yield Text(f"{task.name} {metric.name}, doc_id {flip.doc_id}: {lost}", style="bold")
+    yield Text(f"{task.name} {printable(metric.name)}, doc_id {flip.doc_id}: {lost}", style="bold")
     if flip.prompt is None:
-        yield Text("  a baseline file keeps no prompts")
+        yield Text("  baseline files keep no prompts")
         return
     yield Text(f"  {ending(flip.prompt, PROMPT_CHARACTERS)}")
     for label, answer in (("expected", flip.expected), ("A", flip.baseline), ("B", flip.candidate)):

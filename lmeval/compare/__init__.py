@@ -24,6 +24,7 @@ from lmeval.compare.comparable import (
 )
 from lmeval.compare.flips import Flip, count_flips, document_changes, greedy_flips, worst_flips
 from lmeval.errors import NotComparableError, UsageError, did_you_mean
+from lmeval.metrics.base import Interval
 from lmeval.paired import Difference, mcnemar, paired_difference
 from lmeval.runs import MetricScores, StoredRun, TaskScores
 from lmeval.stats import CONFIDENCE
@@ -208,7 +209,10 @@ def _require_all(a: StoredRun, b: StoredRun, names: Sequence[str], metric: str |
 
 def _compare_task(a: TaskScores, b: TaskScores, metric: str | None, worst: int) -> TaskComparison:
     clusters = shared_clusters(a, b)
-    metrics = tuple(_compare_metric(a, b, name, clusters) for name in ([metric] if metric else a.metrics))
+    metrics = tuple(
+        _compare_metric(a, b, name, clusters, required=metric is not None)
+        for name in ([metric] if metric else a.metrics)
+    )
     paired = [found.name for found in metrics if found.not_paired is None]
     greedy = greedy_flips(a, b) or (None, None)
     return TaskComparison(
@@ -236,7 +240,7 @@ def _num_clusters(clusters: Sequence[str | None]) -> int | None:
 
 
 def _compare_metric(
-    a: TaskScores, b: TaskScores, name: str, clusters: Sequence[str | None]
+    a: TaskScores, b: TaskScores, name: str, clusters: Sequence[str | None], *, required: bool
 ) -> MetricComparison:
     ours, theirs = a.metrics[name], b.metrics[name]
     facts: dict[str, Any] = {
@@ -250,17 +254,21 @@ def _compare_metric(
     }
     if why := why_not_paired(a, b, name):
         return MetricComparison(**facts, not_paired=why)
-    assert ours.interval is not None, f"{name} is opaque"
-    difference = paired_difference(
-        ours.interval,
-        ours.statistics,
-        theirs.statistics,
-        ours.aggregate,
-        higher_is_better=ours.higher_is_better,
-        clusters=clusters,
-        bounds=ours.bounds,
-        rng=np.random.default_rng(BOOTSTRAP_SEED),
-    )
+    try:
+        difference = paired_difference(
+            _kind(ours),
+            ours.statistics,
+            theirs.statistics,
+            ours.aggregate,
+            higher_is_better=ours.higher_is_better,
+            clusters=clusters,
+            bounds=ours.bounds,
+            rng=np.random.default_rng(BOOTSTRAP_SEED),
+        )
+    except NotComparableError as error:  # of the same questions, but counted in other units
+        if required:
+            raise
+        return MetricComparison(**facts, not_paired=f"{name}: {error.what}")
     gains, losses = count_flips(a, b, name)
     low, high = _interval(difference, ours.higher_is_better, relative=facts["relative"])
     is_binary = _is_binary(ours) and _is_binary(theirs)
@@ -275,6 +283,11 @@ def _compare_metric(
         p_mcnemar=_mcnemar(gains, losses) if is_binary else None,
         caveats=tuple(caveat.text for caveat in difference.caveats),
     )
+
+
+def _kind(metric: MetricScores) -> Interval:
+    assert metric.interval is not None, f"{metric.name} is opaque"
+    return metric.interval
 
 
 def _is_binary(metric: MetricScores) -> bool:

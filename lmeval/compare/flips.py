@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -137,26 +136,3 @@ def _answer(sample: Sample, metric: str) -> str | None:
         greedy = {True: ", the likeliest", False: ", not the likeliest", None: ""}[sample.is_greedy]
         return f"{sample.loglikelihood:.2f} nats{greedy}"
     return None
-
-
-# ---- for a terminal ----
-
-_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # Unicode's categories of what moves the cursor or hides
-
-
-def printable(text: str) -> str:
-    """A text whose every character shows: no control sequence, no change of direction, a line end as an arrow."""
-    lines = text.replace("\r\n", "\n").replace("\n", "↵")
-    return "".join(
-        char if unicodedata.category(char) not in _UNSEEN else f"\\u{ord(char):04x}" for char in lines
-    )
-
-
-def ending(text: str, length: int) -> str:
-    """The last so many characters, printable: of a prompt the document's own part."""
-    return printable(text if len(text) <= length else "…" + text[-length:])
-
-
-def beginning(text: str, length: int) -> str:
-    """The first so many characters, printable."""
-    return printable(text if len(text) <= length else text[:length] + "…")

@@ -1,0 +1,26 @@
+"""Texts of models and documents as a terminal may show them: nothing in them moves the cursor or turns a line round."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# Unicode's categories of what controls, formats or has no shape of its own
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def printable(text: str) -> str:
+    """Every character shows: no control sequence, no change of direction, a line end as an arrow."""
+    lines = text.replace("\r\n", "\n").replace("\n", "↵")
+    return "".join(
+        char if unicodedata.category(char) not in _UNSEEN else f"\\u{ord(char):04x}" for char in lines
+    )
+
+
+def ending(text: str, length: int) -> str:
+    """The last so many characters, printable: of a prompt the document's own part."""
+    return printable(text if len(text) <= length else "…" + text[-length:])
+
+
+def beginning(text: str, length: int) -> str:
+    """The first so many characters, printable."""
+    return printable(text if len(text) <= length else text[:length] + "…")
