@@ -13,6 +13,8 @@ import pytest
 
 from lmeval import cli
 from lmeval.demo import demo_model_path
+from lmeval.evaluate import Settings, prepare
+from lmeval.specs import BLEU_TOKENIZERS, Decoding
 from lmeval.task import load_task_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,6 +103,59 @@ def test_the_task_file_shown_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert run(["lmeval", "run", "--model", "demo", "--tasks", "capitals.yaml"], monkeypatch) == 0
 
 
+DOCUMENTS_OF_DOCS = {
+    "sums": {"question": "What is 2 + 3?", "answer": "5"},
+    "news_ja": {"en": "The cat sleeps.", "japanese": ["猫が寝ている。", "猫は眠る。"]},
+}
+
+
+@pytest.mark.parametrize("name", DOCUMENTS_OF_DOCS)
+def test_the_docs_tasks_run(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    blocks = fenced((ROOT / "docs" / "tasks.md").read_text(encoding="utf-8"), "yaml")
+    (block,) = [block for block in blocks if f"name: {name}\n" in block]
+    (tmp_path / f"{name}.yaml").write_text(block, encoding="utf-8")
+    (tmp_path / f"{name}.jsonl").write_text(json.dumps(DOCUMENTS_OF_DOCS[name]) + "\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert run(["lmeval", "run", "--model", "demo", "--tasks", f"{name}.yaml"], monkeypatch) == 0
+    (spec,) = load_task_file(tmp_path / f"{name}.yaml")
+    table = capsys.readouterr().out
+    assert all(f" {metric} " in table for metric in spec.metrics)
+
+
+def test_every_example_in_the_docs_is_tried() -> None:
+    blocks = fenced((ROOT / "docs" / "tasks.md").read_text(encoding="utf-8"), "yaml")
+    whole = [block for block in blocks if block.startswith("name: ")]
+    assert len(whole) == len(DOCUMENTS_OF_DOCS)
+    assert (
+        len(blocks) == len(whole) + 2
+    )  # the keys under "Templates" and the variants, which are tested apart
+
+
+def test_the_docs_templates_render(tmp_path: Path) -> None:
+    blocks = fenced((ROOT / "docs" / "tasks.md").read_text(encoding="utf-8"), "yaml")
+    (block,) = [block for block in blocks if block.startswith("context: ")]
+    head = "name: shown\ntype: classification\ndataset: {path: shown.jsonl}\n"
+    (tmp_path / "shown.yaml").write_text(head + block, encoding="utf-8")
+    row = {"question": "Which?", "a": "red", "b": "blue", "answer": 1}
+    (tmp_path / "shown.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (spec,) = load_task_file(tmp_path / "shown.yaml")
+    (prompt,) = prepare(spec, Settings()).prompts
+    assert (prompt.context, prompt.choices, prompt.label) == (
+        "Question: Which?\nAnswer:",
+        (" red", " blue"),
+        1,
+    )
+
+
+def test_the_docs_name_every_key_of_tasks_that_write_and_every_tokenizer() -> None:
+    text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
+    keys = {*Decoding.model_fields, "stop", "max_new_tokens", "extract_fallback", "rouge_stemmer"}
+    for name in keys | {*BLEU_TOKENIZERS} - {"spm"}:  # spm is sacrebleu's older name for flores101
+        assert f"`{name}`" in text or f"{name}:" in text, name
+
+
 def test_the_docs_variants_expand(tmp_path: Path) -> None:
     block = fenced((ROOT / "docs" / "tasks.md").read_text(encoding="utf-8"), "yaml")[-1]
     (tmp_path / "pairs.yaml").write_text(block, encoding="utf-8")
@@ -111,12 +166,12 @@ def test_the_docs_variants_expand(tmp_path: Path) -> None:
 
 
 def test_the_docs_name_every_type_and_metric() -> None:
-    from lmeval.metrics import METRICS_OF_TYPE
+    from lmeval.metrics import METRICS_OF_TYPE, metric_names
 
     text = (ROOT / "docs" / "tasks.md").read_text(encoding="utf-8")
-    for type_name, metrics in METRICS_OF_TYPE.items():
+    for type_name in METRICS_OF_TYPE:
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {type_name} |")]
-        for metric in metrics:
+        for metric in metric_names(type_name):
             assert f"`{metric}`" in row, (type_name, metric)
 
 
