@@ -17,7 +17,7 @@ from lmeval.paired.base import Caveat, StepNoise, invert, upper_tail, with_noise
 from lmeval.stats import FloatArray
 
 _BISECTIONS = 60  # halve a range to below the last bit
-_ROUNDING = 1e-14
+_ROUNDING = 1e-12
 
 
 def bounded_variance(differences: FloatArray, counts: FloatArray, threshold: float, reach: float) -> float:
@@ -31,12 +31,13 @@ def bounded_variance(differences: FloatArray, counts: FloatArray, threshold: flo
     """
     shares, away = counts / counts.sum(), differences - threshold
     distance = float(shares @ away)
-    if abs(distance) <= _ROUNDING * reach:
-        return float(shares @ away**2)
     if distance < 0:
         away, threshold, distance = -away, -threshold, -distance
-    # the slope of the mean log wealth falls from `distance` at no bet; the largest bet is the one that loses all
-    low, high = 0.0, 1 / (reach + threshold)
+    largest = 1 / (reach + threshold)  # the bet that a difference of -reach would lose all of
+    if distance <= _ROUNDING * reach:  # the bet is too small to be found
+        return max(float(shares @ away**2), distance / largest)
+    # the slope of the mean log wealth falls from `distance` at no bet
+    low, high = 0.0, largest
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         rising = float(shares @ (away / (1 + middle * away))) > 0
