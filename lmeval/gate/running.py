@@ -7,7 +7,7 @@ weights are read: then there is a report, and no run.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,7 +36,6 @@ from lmeval.gate.suite import (
     suite_notes,
 )
 from lmeval.gate.views import expected_run
-from lmeval.paired import StepNoise
 from lmeval.records import canonical_sha256
 from lmeval.run import (
     FoundModel,
@@ -54,16 +53,13 @@ from lmeval.run import (
 from lmeval.runs import StoredRun, load_run
 from lmeval.store import OutputStore, check_writable
 
-Noise = Mapping[tuple[str, str], StepNoise]
-
 
 @dataclass(frozen=True, slots=True)
 class Opponents:
-    """What the candidate is compared with, and how."""
+    """What the candidate is compared with."""
 
     baseline: StoredRun | None
     anchor: StoredRun | None = None
-    noise: Noise | None = None
 
 
 def run_and_judge(
@@ -91,9 +87,7 @@ def run_and_judge(
         case = replace(case, opponents=opponents)
     assert opponents.baseline is not None
     expected = expected_run(prepared, opponents.baseline, job, found.kind)
-    contests = make_contests(
-        config, expected, opponents.baseline, anchor=opponents.anchor, noise=opponents.noise
-    )
+    contests = make_contests(config, expected, opponents.baseline, anchor=opponents.anchor)
     refused = list(_refused(contests, expected))
     if any(result.rule.level == "error" for result in refused):
         return _refusal(case, refused, len(contests)), None
@@ -134,10 +128,7 @@ def _run_whole(case: _Case, found: FoundModel, prepared: Prepared) -> tuple[Gate
     opened = OpenJob(load(found, case.listener), prepared.tasks, prepared.skipped)
     _, folder = run_opened(opened, case.job, case.keep, case.listener, case.begin)
     other = case.opponents
-    report = judge_suite(
-        load_run(folder), other.baseline, case.config, anchor=other.anchor, noise=other.noise
-    )
-    return report, folder
+    return judge_suite(load_run(folder), other.baseline, case.config, anchor=other.anchor), folder
 
 
 # ---- before the model is loaded ----
