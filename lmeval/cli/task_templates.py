@@ -75,9 +75,11 @@ metrics: [acc]
 context: "Question: {{ question }}\\nAnswer:"
 references: ["{{ answer }}"]
 extract: "(-?[0-9]+)"  # a regex that finds the answer in what was written
+# extract_fallback: last_number  # what answers where it finds nothing: last_number, whole, none
 ignore: [","]  # deleted from both before they are compared
 stop: ["\\n"]  # generation ends at the first of these
 max_new_tokens: 256
+# decoding: {strategy: sample, temperature: 0.7, repetitions: 5}  # with metrics such as pass@5 and majority
 metrics: [exact_match]
 """,
 }

@@ -16,6 +16,7 @@ from rich.text import Text
 from lmeval.cli.task_templates import example_documents, new_task_file
 from lmeval.errors import LmevalError, TaskError, UsageError, did_you_mean
 from lmeval.records import Prompt
+from lmeval.requests import WRITTEN
 from lmeval.task import TASK_TYPES, TaskSpec, all_tasks, find_tasks, json_schema, load_task_file
 
 tasks_app = typer.Typer(no_args_is_help=True, help="List, show, check and write task files.")
@@ -141,6 +142,9 @@ def _facts(spec: TaskSpec) -> Iterator[str]:
     if spec.takes_shots:
         source = dataset.fewshot_path or dataset.fewshot_split or "the same split"
         yield f"shots     {spec.num_fewshot} ({spec.fewshot}, from {source})"
+    if isinstance(spec, WRITTEN):
+        decoding = spec.decoding.model_dump(exclude_none=True)
+        yield f"writes    {', '.join(str(v) if k == 'strategy' else f'{k} {v}' for k, v in decoding.items())}"
     yield f"metrics   {', '.join(spec.metrics)}"
     if spec.tags:
         yield f"tags      {', '.join(spec.tags)}"

@@ -107,7 +107,10 @@ OPTIONS = {
         ["--model-type", "masked"], ["is a causal model", "not a masked one", "fix:"]
     ),
     "masked asked to write": Case(
-        [], ["demo_qa", "a masked model cannot", "use a causal or seq2seq model"], model="demo-masked", tasks="demo_qa"
+        [],
+        ["demo_qa", "a masked model cannot", "use a causal or seq2seq model"],
+        model="demo-masked",
+        tasks="demo_qa",
     ),
     "masked asked to write, among others": Case(
         [], ["demo_qa", "a masked model cannot"], model="demo-masked", tasks="tag:demo,demo_qa"
@@ -231,6 +234,25 @@ TASK_FILES: dict[str, tuple[str, dict[str, Any], list[str]]] = {
 def test_task_files(kind: str, changes: dict[str, Any], parts: list[str], tmp_path: Path) -> None:
     file = write_task(tmp_path, kind, **changes)
     check_refused(run(tasks=str(file)), "where:", *parts)
+
+
+def test_a_limit_beyond_the_window(tmp_path: Path) -> None:
+    file = write_task(tmp_path, "qa", max_new_tokens=256)
+    check_refused(
+        run(tasks=str(file)),
+        "max_new_tokens 256 leaves no room",
+        "window of 256 tokens",
+        "task my_qa, doc_id 0",
+        "lower max_new_tokens",
+    )
+
+
+@pytest.mark.usefixtures("no_weights")
+def test_a_metric_that_cannot_be_had(tmp_path: Path) -> None:
+    file = write_task(tmp_path, "qa", metrics=["exact_match", "evaluate:./nosuch.py"])
+    check_refused(
+        run(tasks=str(file)), "nosuch.py", "cannot be loaded", "task my_qa", "check the name or path"
+    )
 
 
 # ---- documents ----
