@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from lmeval.errors import NotComparableError
 from lmeval.metrics import PSEUDO
+from lmeval.printable import beginning
 from lmeval.records import RunRecord
 from lmeval.runs import TaskScores
 
@@ -155,7 +156,7 @@ def _different_hash(name: str, ours: str, theirs: str, names: Names, why: str) -
 
 
 def _said(value: object) -> str:
-    return "none" if value is None else str(value)
+    return "none" if value is None else beginning(str(value), 80)
 
 
 def _short(sha256: str) -> str:
