@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from lmeval.paired.base import BoolArray, Caveat, Difference, StepNoise
+from lmeval.paired.base import BoolArray, Difference, StepNoise
 from lmeval.paired.bootstrap import UNDEFINED, BootstrapDifference, bootstrap_difference, leave_one_out
 from lmeval.paired.caveats import (
     FEW_CHANGES,
@@ -164,41 +164,49 @@ def of_resamples(
     if main.stderr is None:
         caveats = main.caveats or size_caveats(len(units), _sizes(index), is_bounded=True)
         return replace(main, caveats=caveats)
-    pseudo = leave_one_out(units, difference)
+    return guard_resamples(main, leave_one_out(units, difference), changed, _sizes(index), reach, noise)
+
+
+def guard_resamples(
+    main: BootstrapDifference,
+    pseudo: FloatArray,
+    changed: BoolArray,
+    sizes: FloatArray | None,
+    reach: float,
+    noise: StepNoise | None,
+) -> Difference:
+    """A bootstrap with its guard, where few documents (or clusters) changed or the changes are lopsided.
+
+    Args:
+        main: The bootstrap.
+        pseudo: The jackknife's pseudo-values, shape (u,).
+        changed: Which units have other statistics than before, shape (u,).
+        sizes: Documents of each cluster, shape (u,); None where units are documents.
+        reach: The most that the metric can differ; may be infinite.
+        noise: Step noise, which is in `main` already.
+    """
     if not np.isfinite(pseudo).all():
         return replace(main, caveats=(UNDEFINED,))
-    residuals = pseudo - pseudo.mean()
+    count, residuals = len(pseudo), pseudo - pseudo.mean()
     lopsided = is_lopsided(residuals, _LOPSIDED)
     if math.isfinite(reach):
-        caveats = size_caveats(len(units), _sizes(index), is_bounded=True)
+        caveats = size_caveats(count, sizes, is_bounded=True)
         if not lopsided and changed.sum() >= FEW_CHANGES:
             return replace(main, caveats=caveats)
         # a cluster moves the corpus by as much as all its documents could
-        widest = reach if index is None else reach * _largest_share(index) * len(units)
-        guard = bounded_difference(residuals + main.delta, widest, df=len(units) - 1, step_noise=noise)
+        widest = reach if sizes is None else reach * count * float(sizes.max() / sizes.sum())
+        guard = bounded_difference(residuals + main.delta, widest, df=count - 1, step_noise=noise)
         return GuardedDifference(main, guard, caveats)
-    caveats = size_caveats(len(units), _sizes(index), is_bounded=False) + changed_caveats(changed)
-    if not changed.any():
-        return replace(main, caveats=caveats)
-    caveats += shape_caveats(residuals, "document" if index is None else "cluster")
-    return _resamples_with_skew(main, residuals, caveats, lopsided, noise)
-
-
-def _resamples_with_skew(
-    main: BootstrapDifference,
-    residuals: FloatArray,
-    caveats: tuple[Caveat, ...],
-    lopsided: bool,
-    noise: StepNoise | None,
-) -> Difference:
-    """A bootstrap of what no bounds hold, corrected for skewness where it is lopsided."""
-    variance = float(residuals @ residuals) / (len(residuals) * (len(residuals) - 1))
+    caveats = size_caveats(count, sizes, is_bounded=False) + changed_caveats(changed)
+    if changed.any():
+        caveats += shape_caveats(residuals, "document" if sizes is None else "cluster")
+    variance = float(residuals @ residuals) / (count * (count - 1))
     if not lopsided or variance == 0:
         return replace(main, caveats=caveats)
     total = variance + (noise.added if noise else 0.0)
     skew = skew_per_root(residuals) * (variance / total) ** 1.5
-    guard = SkewedDifference(main.delta, math.sqrt(total), main.df, skew, main.n, main.num_clusters)
-    return GuardedDifference(main, guard, caveats)
+    corrected = SkewedDifference(main.delta, math.sqrt(total), main.df, skew, main.n, main.num_clusters)
+    return GuardedDifference(main, corrected, caveats)
 
 
 def _needs_guard(changed: BoolArray, residuals: FloatArray, index: ClusterIndex | None) -> bool:
@@ -232,11 +240,6 @@ def _count(index: ClusterIndex | None, differences: FloatArray | None = None) ->
 def _sizes(index: ClusterIndex | None) -> FloatArray | None:
     """Documents of each cluster."""
     return None if index is None else np.bincount(index).astype(np.float64)
-
-
-def _largest_share(index: ClusterIndex) -> float:
-    sizes = np.bincount(index)
-    return float(sizes.max() / sizes.sum())
 
 
 def design_effect(differences: FloatArray, index: ClusterIndex) -> float:
