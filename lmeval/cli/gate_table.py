@@ -34,16 +34,18 @@ def print_report(report: GateReport, stream: TextIO | None = None) -> None:
     alpha = report.config.defaults.alpha
     if report.results:
         console.print(_table(report))
-        console.print(Text(legend(alpha, report.config.defaults.power), style="dim"))
+        console.print(Text(legend(alpha, report.config.defaults.power), style="dim"), soft_wrap=True)
     for result in report.results:
         if result.verdict != "PASS":
             _print_sentence(console, result, alpha)
         elif result.caveats:
-            console.print(Text(f"{subject(result)}: {'; '.join(result.caveats)}", style="yellow"))
+            console.print(
+                Text(f"{subject(result)}: {'; '.join(result.caveats)}", style="yellow"), soft_wrap=True
+            )
     for result in with_flips(report.results):
         _print_flips(console, result)
     for note in report.notes:
-        console.print(Text(printable(note), style="yellow"))
+        console.print(Text(printable(note), style="yellow"), soft_wrap=True)
     verdict = Text.assemble(
         "gate: ", (IN_WORDS[report.verdict], STYLES[report.verdict]), f" (exit code {report.exit_code})"
     )
@@ -63,10 +65,10 @@ def _table(report: GateReport) -> Table:
 
 def _print_sentence(console: Console, result: RuleResult, alpha: float) -> None:
     head = (f"{IN_WORDS[result.verdict]} {subject(result)}: ", STYLES[result.verdict])
-    console.print(Text.assemble(head, printable(sentence(result, alpha))))
+    console.print(Text.assemble(head, printable(sentence(result, alpha))), soft_wrap=True)
     if not result.blocked:
         for caveat in result.caveats:
-            console.print(Text(f"  {caveat}", style="yellow"))
+            console.print(Text(f"  {caveat}", style="yellow"), soft_wrap=True)
 
 
 def _print_flips(console: Console, result: RuleResult) -> None:

@@ -74,9 +74,9 @@ def _print_plan(lines: tuple[PlanLine, ...], config: GateConfig) -> None:
         f"can show: the margin at which an unchanged model passes with probability {defaults.power:g} "
         f"(α {defaults.alpha:g}); a loss of twice that fails as surely"
     )
-    console.print(Text(legend, style="dim"))
+    console.print(Text(legend, style="dim"), soft_wrap=True)
     for line in lines:
-        console.print(Text(f"{_name(line)}: {_advice(line)} Variance: {line.assumption}."))
+        console.print(Text(f"{_name(line)}: {_advice(line)} Variance: {line.assumption}."), soft_wrap=True)
 
 
 def _cells(line: PlanLine) -> tuple[str, ...]:
