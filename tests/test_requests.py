@@ -270,6 +270,13 @@ def test_the_strategy_is_the_tasks(
         assert [request.seed for request in asked] == [0]
 
 
+def test_strategy_and_options_are_part_of_the_tasks_hash(tmp_path: Path) -> None:
+    settings = [None, SAMPLED, SAMPLED | {"top_k": 39}, {"strategy": "sample"}, {"strategy": "beam"}]
+    hashes = [make_task(tmp_path, "qa", decoding=decoding).sha256 for decoding in settings]
+    assert len(set(hashes)) == len(settings)
+    assert make_task(tmp_path, "qa", decoding={"strategy": "greedy"}).sha256 == hashes[0]
+
+
 def test_each_text_is_drawn_by_a_seed_of_its_own(tmp_path: Path) -> None:
     task = prepared(tmp_path, "qa", decoding=SAMPLED)
 
