@@ -40,7 +40,7 @@ def print_report(report: GateReport, stream: TextIO | None = None) -> None:
             _print_sentence(console, result, alpha)
         elif result.caveats:
             console.print(
-                Text(f"{subject(result)}: {'; '.join(result.caveats)}", style="yellow"), soft_wrap=True
+                Text(f"{subject(result)}: {' '.join(result.caveats)}", style="yellow"), soft_wrap=True
             )
     for result in with_flips(report.results):
         _print_flips(console, result)

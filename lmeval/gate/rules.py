@@ -329,8 +329,8 @@ def _judge_bound(rule: Rule, candidate: TaskScores, defaults: Defaults) -> RuleR
         kept = metric.value >= rule.bound if rule.kind == "min" else metric.value <= rule.bound
         return replace(found, verdict="PASS" if kept else "FAIL")
     if level is None:
-        why = metric.opaque_because or "one document, or one cluster of them, has no spread to judge by"
-        caveat = f"no interval: {why}"
+        why = metric.opaque_because or "there is no spread to judge by"
+        caveat = f"The value has no interval: {why}."
         return replace(found, method="none", caveats=(caveat,), blocked=True, p_pass=1.0, p_fail=1.0)
     above, below = level.p_above(rule.bound), level.p_below(rule.bound)
     p_pass, p_fail = (above, below) if rule.kind == "min" else (below, above)

@@ -59,7 +59,7 @@ def _pieces(report: GateReport) -> Iterator[str]:
     for note in report.notes:
         yield f"\n> {inline(note)}\n"
     for result in ordered:
-        if result.verdict != "PASS":
+        if result.verdict != "PASS" or result.caveats:
             yield _section(result, alpha)
     for result in with_flips(ordered):
         yield _flips(result)

@@ -149,7 +149,7 @@ def _denial(result: RuleResult) -> str:
 def _undecided(result: RuleResult, alpha: float) -> str:
     start = f"the data allow anything from {interval_text(result)}, and the margin is {margin_text(result)}"
     if result.blocked:
-        return f"nothing can be claimed: {'; '.join(result.caveats)}. (For the record: {start}.)"
+        return f"{' '.join(result.caveats)} So nothing is claimed. For the record: {start}."
     if result.p_fail is not None and result.p_fail <= alpha:
         assert result.p_fail_adjusted is not None
         return (
@@ -191,7 +191,7 @@ def _of_bound(result: RuleResult, alpha: float) -> str:
         return f"{value}{must} {side} {rule.bound:g} (the point estimate; chance is not considered)."
     spread = f"{value}, interval {interval_text(result)}"
     if result.blocked:
-        return f"nothing can be claimed: {'; '.join(result.caveats)}."
+        return f"{' '.join(result.caveats)} So nothing is claimed."
     match result.verdict:
         case "PASS":
             return f"{spread}: shown to be {side} {rule.bound:g}."

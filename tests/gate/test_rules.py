@@ -220,7 +220,7 @@ def test_one_document_has_no_interval_and_no_claim(tmp_path: Path) -> None:
     rule = Rule("quiz", "bits_per_byte", "max", bound=5.0, on="ci_bound")
     result = bounded(tmp_path / "cand", rule, read([100.0]))
     assert (result.verdict, result.blocked) == ("INCONCLUSIVE", True)
-    assert "no interval" in result.caveats[0]
+    assert "has no interval: there is no spread" in result.caveats[0]
 
 
 # ---- margins ----

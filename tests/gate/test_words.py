@@ -91,8 +91,8 @@ def test_what_the_correction_held_back_is_told() -> None:
 
 
 def test_a_caveat_that_forbids_a_claim_is_told() -> None:
-    text = sentence(result("INCONCLUSIVE", blocked=True, caveats=("only 3 clusters",)), 0.05)
-    assert text.startswith("nothing can be claimed: only 3 clusters.")
+    text = sentence(result("INCONCLUSIVE", blocked=True, caveats=("There are only 3 clusters.",)), 0.05)
+    assert text.startswith("There are only 3 clusters. So nothing is claimed. For the record: the data allow")
 
 
 def test_pass_and_fail() -> None:
