@@ -126,15 +126,12 @@ def _writing_notes(task: TaskRecord) -> list[str]:
     notes = []
     if not_extracted := task.counts.get("not_extracted", 0):
         helped = task.counts.get("fallback_used", 0)
-        fallback = f"; its fallback {task.metric_options.get('extract_fallback')} answered {helped:,} of them"
-        wrong = f"; {not_extracted - helped:,} have no answer and count as wrong"
-        notes.append(
-            f"`extract` matched nothing in {not_extracted:,} {texts}"
-            + (fallback if helped else "")
-            + (wrong if not_extracted > helped else "")
-        )
+        fallback = f"{helped:,} answered by the fallback {task.metric_options.get('extract_fallback')}"
+        wrong = f"{not_extracted - helped:,} counted as wrong"
+        ways = [fallback] * bool(helped) + [wrong] * (not_extracted > helped)
+        notes.append(f"`extract` matched nothing in {not_extracted:,} {texts}: {', '.join(ways)}")
     if cut := task.counts.get("cut_at_limit", 0):
-        notes.append(f"{cut:,} {texts} were cut at max_new_tokens {decoding.get('max_new_tokens')}")
+        notes.append(f"cut at max_new_tokens {decoding.get('max_new_tokens')}: {cut:,} {texts}")
     spreads = [
         f"{metric} {number(value.spread)}"
         for metric, value in task.metrics.items()

@@ -49,30 +49,29 @@ def test_what_was_written_how_fast_and_in_slots_how_busy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fallback", "note"),
+    ("fallback", "ways"),
     [
-        (
-            None,
-            "my_generation: `extract` matched nothing in 2 of 2 texts; 2 have no answer and count as wrong",
-        ),
-        (
-            "last_number",
-            "my_generation: `extract` matched nothing in 2 of 2 texts; its fallback last_number answered 1 "
-            "of them; 1 have no answer and count as wrong",
-        ),
-        (
-            "whole",
-            "my_generation: `extract` matched nothing in 2 of 2 texts; its fallback whole answered 2 of them\n",
-        ),
+        (None, "2 counted as wrong"),
+        ("last_number", "1 answered by the fallback last_number, 1 counted as wrong"),
+        ("whole", "2 answered by the fallback whole"),
     ],
 )
-def test_an_answer_not_extracted_shows(fallback: str | None, note: str, tmp_path: Path) -> None:
+def test_an_answer_not_extracted_shows(fallback: str | None, ways: str, tmp_path: Path) -> None:
     texts = iter([" it is 7", " who knows"])
     record = record_of(tmp_path, lambda request: next(texts), extract_fallback=fallback)
-    assert note in printed(record)
+    assert f"my_generation: `extract` matched nothing in 2 of 2 texts: {ways}\n" in printed(record)
 
 
 def test_repetitions_show_their_spread(tmp_path: Path) -> None:
     decoding = {"strategy": "sample", "repetitions": 3}
     record = record_of(tmp_path, lambda request: f" = {request.seed % 2}", decoding=decoding)
     assert "my_generation: standard deviation over its 3 repetitions: exact_match 0.0000" in printed(record)
+
+
+def test_texts_cut_at_the_limit_show(tmp_path: Path) -> None:
+    record = record_of(tmp_path, lambda request: " = 7")
+    assert "cut at" not in printed(record)
+    task = record.tasks["my_generation"]
+    cut = replace(task, counts={**task.counts, "cut_at_limit": 1})
+    text = printed(replace(record, tasks={"my_generation": cut}))
+    assert "my_generation: cut at max_new_tokens 256: 1 of 2 texts\n" in text
