@@ -163,9 +163,7 @@ def self_test(job: Job, config: GateConfig, listening: Listening, say: Callable[
             say(f"again: {_setting(run)}")
             again.append(run)
         reports = [judge_suite(run, base, config) for run in again]
-        alarms = [
-            _setting(run) for run, report in zip(again, reports, strict=True) if report.verdict == "FAIL"
-        ]
+        alarms = [_setting(run) for run, report in zip(again, reports, strict=True) if _fails(report)]
         return SelfTest(
             model=job.options.model,
             variants=tuple(map(_setting, [base, *again])),

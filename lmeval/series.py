@@ -182,7 +182,8 @@ def run_series(
                 )
         except OF_ONE_CHECKPOINT as error:
             outcome = Outcome(checkpoint, "failed", error=str(error))
-        _free_memory()
+        if outcome.status != "already done":
+            _free_memory()
         outcomes.append(outcome)
         report(outcome)
     return outcomes
@@ -241,8 +242,8 @@ def _evaluate(
         if keep.resume and (done := _finished(keep, checkpoint)):
             return done
         opened = OpenJob(load(model, listener), prepared.tasks, prepared.skipped)
-        record, folder = run_opened(opened, job, keep, listener, begin)
-    return Outcome(checkpoint, "done", record.to_json(), folder)
+        _, folder = run_opened(opened, job, keep, listener, begin)
+    return Outcome(checkpoint, "done", read_run(folder), folder)
 
 
 def _inputs_sha256(job: Job, model: FoundModel, prepared: Prepared) -> str:
