@@ -146,6 +146,8 @@ def _facts(spec: TaskSpec) -> Iterator[str]:
         decoding = spec.decoding.model_dump(exclude_none=True)
         yield f"writes    {', '.join(str(v) if k == 'strategy' else f'{k} {v}' for k, v in decoding.items())}"
     yield f"metrics   {', '.join(spec.metrics)}"
+    if spec.cluster:
+        yield f"cluster   {spec.cluster}"
     if spec.tags:
         yield f"tags      {', '.join(spec.tags)}"
 
