@@ -41,6 +41,9 @@ bench: $(VENV)/.installed-dev $(VENV)-bench/.installed
 	$(BIN)/python -m bench.matmul
 	$(BIN)/python -m bench.run $(BENCH_ARGS)
 	$(BIN)/python -m bench.scaling
+	$(BIN)/python -m bench.planner
+	$(BIN)/python -m bench.generation
+	$(BIN)/python -m bench.generation --growth
 	$(BIN)/python -m bench.table
 
 clean:

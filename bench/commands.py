@@ -130,7 +130,7 @@ def run_lm_eval(
         command += ["--model_args", arguments, "--tasks", f"bench_{work.task}"]
         command += [
             "--include_path",
-            str(_lm_eval_tasks(setting.data_root)),
+            str(lm_eval_tasks(setting.data_root)),
             "--limit",
             str(limit or work.limit),
         ]
@@ -148,7 +148,7 @@ def run_lm_eval(
     ), requests
 
 
-def _lm_eval_tasks(data_root: Path) -> Path:
+def lm_eval_tasks(data_root: Path) -> Path:
     """lm-eval's task files with the place of the data filled in, which its YAML has no variable for."""
     folder = SCRATCH / "lm_eval_tasks"
     folder.mkdir(parents=True, exist_ok=True)

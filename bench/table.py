@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from bench.commands import CHECKOUT
+from bench.generation import WORKS as GENERATION
 from bench.run import MEASURED
 from bench.works import WINDOW, WORKS
 
@@ -131,6 +132,47 @@ def scaling_table(dtype: str) -> str | None:
     )
 
 
+def generation_table() -> str | None:
+    found = [load(f"generation-{work}-{dtype}") for dtype in ("float32", "bfloat16") for work in GENERATION]
+    header = (
+        "whole command|lm-eval s|`generate` s|lmeval s|lm-eval / lmeval|`generate` / lmeval|lm-eval batch|"
+        "tokens decoded: lm-eval|lmeval|tokens/s|occupancy|texts as lm-eval's|as `generate`'s"
+    )
+    rows = []
+    for m in filter(None, found):
+        theirs, plain, ours = (median(m[name], "seconds_whole") for name in ("lm_eval", "generate", "lmeval"))
+        texts = m["work"]["limit"]
+        rows.append(
+            [title(m), f"{theirs:.1f}", f"{plain:.1f}", f"{ours:.1f}"]
+            + [f"**{theirs / ours:.1f}**", f"{plain / ours:.1f}", str(m["batch_size"])]
+            + [f"{median(m[name], 'tokens_run'):,.0f}" for name in ("lm_eval", "lmeval")]
+            + [f"{m['efficiency']['generated_per_second']:,.0f}", f"{m['efficiency']['slot_occupancy']:.0%}"]
+            + [f"{m['same_as_lm_eval']} of {texts}", f"{m['same_as_generate']} of {texts}"]
+        )
+    return table(header, rows) if rows else None
+
+
+def growth_table() -> str | None:
+    header = "limits of 32 prompts|tokens written|longest x rows|seconds|ms a token written"
+    rows = [
+        [f"{row['limits']}, {dtype}", f"{row['tokens']:,}", f"{row['padded_tokens']:,}"]
+        + [f"{row['seconds']:.1f}", f"{1000 * row['seconds'] / row['tokens']:.1f}"]
+        for dtype in ("float32", "bfloat16")
+        for row in load(f"growth-{dtype}") or ()
+    ]
+    return table(header, rows) if rows else None
+
+
+def planner_table() -> str | None:
+    header = "tokens requested|nodes|rows|seconds|ns a token"
+    rows = [
+        [f"{row['requested']:,}", f"{row['nodes']:,}", f"{row['rows']:,}", f"{row['seconds']:.3f}"]
+        + [f"{1e9 * row['seconds'] / row['requested']:.0f}"]
+        for row in load("planner") or ()
+    ]
+    return table(header, rows) if rows else None
+
+
 def rates_line() -> str:
     rates = [rate for dtype in ("float32", "bfloat16", "float16") if (rate := load(f"matmul-{dtype}"))]
     said = (f"{rate['best'] / 1e9:,.0f} GFLOP/s in {rate['dtype']}" for rate in rates)
@@ -157,6 +199,12 @@ def sections() -> list[str]:
     scaling = [found for dtype in ("float32", "bfloat16") if (found := scaling_table(dtype))]
     if scaling:
         parts += ["## Growth", *scaling]
+    if planner := planner_table():
+        parts += ["## The planner", planner]
+    if generation := generation_table():
+        parts += ["## Generation", generation]
+    if growth := growth_table():
+        parts.append(growth)
     if start := load("start"):
         parts += [
             "## Start",
