@@ -278,7 +278,7 @@ def _require_there(paths: BaselinePaths) -> None:
         if path is not None and not path.exists():
             raise NotComparableError(
                 f"There is no {name} at {path}.",
-                fix=f"`lmeval baseline save RUN --output {path}` keeps a run as one",
+                fix=f"`lmeval baseline save RUN {path}` keeps a run as one",
             )
 
 

@@ -12,8 +12,8 @@ from rich.text import Text
 from lmeval.gate.cells import COLUMNS, cells, legend, with_flips
 from lmeval.gate.rules import RuleResult, Verdict, cut_start
 from lmeval.gate.suite import GateReport
-from lmeval.gate.summary import printable
-from lmeval.gate.words import IN_WORDS, flip_lines, sentence, subject
+from lmeval.gate.words import IN_WORDS, flip_lines, sentence, subject, visible
+from lmeval.printable import printable
 
 STYLES: dict[Verdict, str] = {
     "PASS": "green",
@@ -65,7 +65,7 @@ def _table(report: GateReport) -> Table:
 
 def _print_sentence(console: Console, result: RuleResult, alpha: float) -> None:
     head = (f"{IN_WORDS[result.verdict]} {subject(result)}: ", STYLES[result.verdict])
-    console.print(Text.assemble(head, printable(sentence(result, alpha))), soft_wrap=True)
+    console.print(Text.assemble(head, visible(sentence(result, alpha))), soft_wrap=True)
     if not result.blocked:
         for caveat in result.caveats:
             console.print(Text(f"  {caveat}", style="yellow"), soft_wrap=True)
@@ -76,6 +76,6 @@ def _print_flips(console: Console, result: RuleResult) -> None:
     console.print(Text(f"worst flips of {subject(result)}:", style="bold"))
     for flip in result.flips if result.verdict != "PASS" else result.flips[:1]:
         head, *answers, prompt = flip_lines(flip)
-        read = cut_start(" ↵ ".join(prompt.strip().splitlines()), console.width - 6)
-        for indent, line in (("  ", " · ".join([head, *answers])), ("      ", read)):
-            console.print(Text(indent + printable(line)), overflow="ellipsis", no_wrap=True)
+        read = cut_start(printable(prompt.strip()), console.width - 6)
+        for indent, line in (("  ", printable(" · ".join([head, *answers]))), ("      ", read)):
+            console.print(Text(indent + line), overflow="ellipsis", no_wrap=True)

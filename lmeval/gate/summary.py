@@ -14,7 +14,8 @@ from lmeval.gate.cells import COLUMNS, cells, legend, with_flips
 from lmeval.gate.formats import outcome
 from lmeval.gate.rules import RuleResult, Verdict
 from lmeval.gate.suite import GateReport
-from lmeval.gate.words import IN_WORDS, flip_lines, rule_text, sentence, subject
+from lmeval.gate.words import IN_WORDS, flip_lines, rule_text, sentence, subject, visible
+from lmeval.printable import printable
 
 SUMMARY_BYTES = 1024 * 1024  # of a step; GitHub shows nothing of what is longer
 NUM_ANNOTATIONS = 10  # of a step; GitHub leaves out the others
@@ -104,12 +105,12 @@ def cell(text: str) -> str:
 
 def inline(text: str) -> str:
     """Text that Markdown takes literally, on one line."""
-    return re.sub(r"([\\`*_{}\[\]<>#])", r"\\\1", " ".join(printable(text).split()))
+    return re.sub(r"([\\`*_{}\[\]<>#])", r"\\\1", printable(" ".join(text.split())))
 
 
 def code(text: str) -> str:
     """Text as a code span, whatever it holds."""
-    plain = " ".join(printable(text).split()) or " "
+    plain = printable(" ".join(text.split())) or " "
     ticks = "`" * (1 + max((len(run) for run in re.findall("`+", plain)), default=0))
     pad = " " if plain.startswith("`") or plain.endswith("`") else ""
     return f"{ticks}{pad}{plain}{pad}{ticks}"
@@ -118,14 +119,7 @@ def code(text: str) -> str:
 def fenced(text: str) -> str:
     """Text as a block of code, whatever it holds."""
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    return f"{ticks}text\n{printable(text)}\n{ticks}"
-
-
-def printable(text: str) -> str:
-    """The text with control characters and half surrogates made visible."""
-    return re.sub(
-        "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", lambda c: f"\\u{ord(c[0]):04x}", text
-    )
+    return f"{ticks}text\n{visible(text)}\n{ticks}"
 
 
 # ---- annotations ----

@@ -8,6 +8,7 @@ import math
 from lmeval.compare import Flip
 from lmeval.gate.config import Rule
 from lmeval.gate.rules import RuleResult, Verdict
+from lmeval.printable import printable
 
 IN_WORDS: dict[Verdict, str] = {
     "PASS": "PASS",
@@ -228,3 +229,8 @@ def flip_lines(flip: Flip) -> list[str]:
         "(prompts are kept in run folders, not in baseline files)" if flip.prompt is None else flip.prompt
     )
     return [head, *([answers] if answers else []), prompt]
+
+
+def visible(text: str) -> str:
+    """The text in its lines, with nothing in it that a terminal or a page would obey."""
+    return "\n".join(printable(line.expandtabs(4)) for line in text.split("\n"))
