@@ -155,8 +155,13 @@ def generation_table() -> str | None:
 def growth_table() -> str | None:
     header = "limits of 32 prompts|tokens written|longest x rows|seconds|ms a token written"
     rows = [
-        [f"{row['limits']}, {dtype}", f"{row['tokens']:,}", f"{row['padded_tokens']:,}"]
-        + [f"{row['seconds']:.1f}", f"{1000 * row['seconds'] / row['tokens']:.1f}"]
+        [
+            f"{row['limits']}, {dtype}",
+            f"{row['tokens']:,}",
+            f"{row['padded_tokens']:,}",
+            f"{row['seconds']:.1f}",
+            f"{1000 * row['seconds'] / row['tokens']:.1f}",
+        ]
         for dtype in ("float32", "bfloat16")
         for row in load(f"growth-{dtype}") or ()
     ]
@@ -166,8 +171,13 @@ def growth_table() -> str | None:
 def planner_table() -> str | None:
     header = "tokens requested|nodes|rows|seconds|ns a token"
     rows = [
-        [f"{row['requested']:,}", f"{row['nodes']:,}", f"{row['rows']:,}", f"{row['seconds']:.3f}"]
-        + [f"{1e9 * row['seconds'] / row['requested']:.0f}"]
+        [
+            f"{row['requested']:,}",
+            f"{row['nodes']:,}",
+            f"{row['rows']:,}",
+            f"{row['seconds']:.3f}",
+            f"{1e9 * row['seconds'] / row['requested']:.0f}",
+        ]
         for row in load("planner") or ()
     ]
     return table(header, rows) if rows else None
