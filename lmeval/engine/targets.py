@@ -84,6 +84,7 @@ class PairEncoder:
         self.encoder, self.rules = encoder, rules
         self.source_window, self.target_window = source_window, target_window
         self.languages = language_tokens(encoder.hf)
+        self.language_ids = {int(encoder.hf.convert_tokens_to_ids(t)) for t in self.languages.values()}
         self.default_source: str | None = getattr(encoder.hf, "src_lang", None)
         self.frame = lru_cache(maxsize=None)(self._frame)
 
@@ -192,14 +193,14 @@ class PairEncoder:
         Raises:
             RequestError: Neither says one.
         """
+        if language is None and self.rules.forced_id is not None:
+            return self.rules.forced_id
+        if language is None and self.rules.start_id in self.language_ids:
+            return self.rules.start_id
         if language is None:
             language = getattr(self.encoder.hf, "tgt_lang", None)
         if language is not None:
             return int(self.encoder.hf.convert_tokens_to_ids(self.languages[self._code(language)]))
-        if self.rules.forced_id is not None:
-            return self.rules.forced_id
-        if self.rules.start_is_language:
-            return self.rules.start_id
         raise RequestError(
             "the model writes many languages and the task does not say which",
             fix=f'give the task the key "target_language"; the model knows {_listed(self.languages)}',

@@ -154,8 +154,6 @@ SEQ2SEQ: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
                 **BART_LIKE,
                 bos_token_id=t.bos_token_id,
                 decoder_start_token_id=t.eos_token_id,
-                forced_bos_token_id=t.bos_token_id,
-                forced_eos_token_id=t.eos_token_id,
                 **_ids(t),
             )
         ),
@@ -168,7 +166,6 @@ SEQ2SEQ: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
                 decoder_vocab_size=len(t),
                 **BART_LIKE,
                 decoder_start_token_id=t.pad_token_id,
-                forced_eos_token_id=t.eos_token_id,
                 **_ids(t),
             )
         ),
@@ -181,7 +178,6 @@ SEQ2SEQ: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
                 **BART_LIKE,
                 bos_token_id=t.bos_token_id,
                 decoder_start_token_id=t.convert_tokens_to_ids("de_DE"),
-                forced_eos_token_id=t.eos_token_id,
                 **_ids(t),
             )
         ),
@@ -194,8 +190,6 @@ SEQ2SEQ: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
                 **BART_LIKE,
                 bos_token_id=t.bos_token_id,
                 decoder_start_token_id=t.eos_token_id,
-                forced_bos_token_id=t.convert_tokens_to_ids("de_DE"),
-                forced_eos_token_id=t.eos_token_id,
                 **_ids(t),
             )
         ),
@@ -208,7 +202,6 @@ SEQ2SEQ: dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
                 **BART_LIKE,
                 bos_token_id=t.bos_token_id,
                 decoder_start_token_id=t.eos_token_id,
-                forced_bos_token_id=t.convert_tokens_to_ids("deu_Latn"),
                 **_ids(t),
             )
         ),
@@ -246,12 +239,17 @@ def masked_model(shape: str, vocabulary: int, seed: int = 0) -> Any:
 
 def seq2seq_model(shape: str, tokenizer: Any, seed: int = 0) -> Any:
     """A random encoder-decoder of a shape in SEQ2SEQ, its generation configuration as one that was loaded."""
-    model = scale_up(SEQ2SEQ[shape][1](tokenizer), seed, head=0.4)
-    names = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
-    for name in names:  # where transformers keeps them today, and where it looks for them
-        value = getattr(model.generation_config, name, None)
-        if value is None and (value := getattr(model.config, name, None)) is not None:
-            setattr(model.generation_config, name, value)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)  # of position embeddings
+        model = scale_up(SEQ2SEQ[shape][1](tokenizer), seed, head=1.0 if shape == "t5" else 0.4)
+    generation = model.generation_config
+    generation.forced_bos_token_id = {
+        "bart": tokenizer.bos_token_id,
+        "mbart50": tokenizer.convert_tokens_to_ids("de_DE"),
+        "nllb": tokenizer.convert_tokens_to_ids("deu_Latn"),
+    }.get(shape)
+    if shape in ("bart", "marian", "mbart"):
+        generation.forced_eos_token_id = tokenizer.eos_token_id
     for module in model.modules():
         if hasattr(module, "relative_attention_bias"):
             with torch.no_grad():
