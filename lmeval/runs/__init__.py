@@ -37,9 +37,13 @@ def load_run(path: Path | str) -> StoredRun:
             samples are found when they are asked for.
     """
     path = Path(path)
-    if path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:  # such as a name too long for the file system
+        raise StoreError(f"There can be no such run: {error.strerror}.", where=f"{path!s:.80}") from None
+    if is_file:
         return _load_file(path)
-    if not path.is_dir():
+    if not is_folder:
         raise StoreError(
             "There is no such run.", where=str(path), fix="give a run folder, such as results/MODEL/RUN"
         )

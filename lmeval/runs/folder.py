@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Never
+from typing import Any, BinaryIO, Never
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
@@ -116,7 +116,9 @@ def parse_record(value: Any, file: Path) -> RunRecord:
         record = TypeAdapter(RunRecord).validate_python(value)
     except ValidationError as error:
         raise StoreError(first_finding(error), where=str(file), fix=_RUN_AGAIN) from None
-    for name in record.tasks:
+    for name, task in record.tasks.items():
+        if not task.metrics:
+            raise StoreError(f'The task "{name}" has no metrics.', where=str(file), fix=_RUN_AGAIN)
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name):  # it names a file
             raise StoreError(f"{name!r:.80} is no task name.", where=str(file))
     return record
@@ -164,12 +166,15 @@ class FolderSource:
 
     def samples(self, positions: Sequence[int]) -> list[Sample]:
         """The documents at these positions, read again with their prompts."""
-        found = []
-        with self.file.open("rb") as stream:
-            for position in positions:
-                stream.seek(self._read.offsets[position])
-                found.append(_parse_sample(stream.readline(), f"{self.file}:{position + 1}"))
-        return found
+        offsets = self._read.offsets
+        try:
+            with self.file.open("rb") as stream:
+                return [
+                    _parse_sample(_line_at(stream, offsets[position]), f"{self.file}:{position + 1}")
+                    for position in positions
+                ]
+        except OSError as error:
+            raise _unreadable(self.file, error) from None
 
     @cached_property
     def _read(self) -> _SampleFile:
@@ -248,9 +253,16 @@ def _lines(file: Path) -> Iterator[bytes]:
         with file.open("rb") as stream:
             yield from stream
     except OSError as error:
-        raise StoreError(
-            f"The samples cannot be read: {error.strerror}.", where=str(file), fix=_RUN_AGAIN
-        ) from None
+        raise _unreadable(file, error) from None
+
+
+def _line_at(stream: BinaryIO, offset: int) -> bytes:
+    stream.seek(offset)
+    return stream.readline()
+
+
+def _unreadable(file: Path, error: OSError) -> StoreError:
+    return StoreError(f"The samples cannot be read: {error.strerror}.", where=str(file), fix=_RUN_AGAIN)
 
 
 def _parse_sample(line: bytes, where: str) -> Sample:

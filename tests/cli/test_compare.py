@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from lmeval.evaluate import Settings
 from lmeval.records import ScoreRequest
 from lmeval.store import JOURNAL, OutputStore
 from tests.canned import prepared
-from tests.cli.command import lmeval
+from tests.cli.command import ROOT, lmeval
 from tests.gate.finished import chosen, finished_run, flags, read, written
 from tests.table_runs import random_engine, table_run
 
@@ -207,3 +208,20 @@ def test_real_runs_of_other_documents_or_shots_exit_with_12(
     b = table_run(tmp_path / "b", [task(rows, settings)])
     ran = lmeval("compare", a, b)
     assert ran.code == 12 and message in ran.err
+
+
+# ---- the page ----
+
+
+def test_every_command_of_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "compare.md").read_text(encoding="utf-8")
+    commands = [
+        shlex.split(line)
+        for block in re.findall(r"^```sh\n(.*?)^```", page, flags=re.DOTALL | re.MULTILINE)
+        for line in block.splitlines()
+    ]
+    assert len(commands) == 7
+    for command in commands:
+        ran = lmeval(*command[1:])
+        assert ran.code == 0, (command, ran)

@@ -142,6 +142,7 @@ DAMAGED_RECORDS: dict[str, tuple[RunChange, str]] = {
         lambda run: run["tasks"]["my_cloze"]["metrics"]["acc"].pop("value"),
         "my_cloze.metrics.acc.value",
     ),
+    "no metrics": (lambda run: run["tasks"]["my_cloze"].update(metrics={}), "has no metrics"),
     "tasks a list": (lambda run: run.update(tasks=[]), '"tasks" is'),
     "documents a text": (lambda run: run["tasks"]["my_cloze"].update(num_documents="many"), "num_documents"),
     "a task that names a path": (
@@ -278,9 +279,9 @@ def test_a_value_edited_in_the_record_is_seen(folder: Path) -> None:
 # ---- size ----
 
 
-def test_a_hundred_thousand_lines_are_read_in_seconds(tmp_path: Path, folder: Path) -> None:
+def test_many_thousand_lines_are_read_in_seconds(tmp_path: Path, folder: Path) -> None:
     """The prompts are long and are not kept."""
-    n = 100_000
+    n = 30_000
     record = load_run(folder).record
     task = record.tasks["my_cloze"]
     samples = [
@@ -311,7 +312,7 @@ def test_a_hundred_thousand_lines_are_read_in_seconds(tmp_path: Path, folder: Pa
     begin = time.perf_counter()
     scores = load_run(target).tasks["my_cloze"]
     assert scores.metrics["acc"].statistics.shape == (n, 2)
-    assert time.perf_counter() - begin < 30  # 3 s on two cores
+    assert time.perf_counter() - begin < 20  # measured on two cores: 4 s for 100,000
     (last,) = scores.samples([n - 1]) or []
     assert last.doc_id == n - 1 and last.context.endswith("the sea ")
 

@@ -58,13 +58,13 @@ def test_a_run_that_was_cut_off_is_not_finished(results: Path) -> None:
         load_run(results / "a" / "9")
 
 
-@pytest.mark.parametrize("name", ["nowhere", "empty", "empty/file.txt"])
+@pytest.mark.parametrize("name", ["nowhere", "empty", "empty/file.txt", "n" * 5000, "nul\0"])
 def test_what_holds_no_run_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "file.txt").write_text("text")
     with pytest.raises(StoreError) as error:
         load_run(tmp_path / name)
-    assert error.value.exit_code == 2 and name in str(error.value)
+    assert error.value.exit_code == 2 and name[:4] in str(error.value)
 
 
 def test_a_baseline_file_is_a_run(results: Path, tmp_path: Path) -> None:
