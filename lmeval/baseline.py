@@ -161,6 +161,7 @@ def _exit_code(verdict: str) -> int:
 def _write(file: Path, content: Mapping[str, Any]) -> None:
     text = to_json_text(with_checksum(content), indent=1) + "\n"
     try:
+        file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, text)
     except OSError as error:
         raise StoreError(

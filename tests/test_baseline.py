@@ -181,8 +181,14 @@ def test_damaged_samples_are_not_saved(tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written"):
-        save_baseline(run(tmp_path, "run"), tmp_path / "no" / "folder" / "main.json")
+        save_baseline(run(tmp_path, "run"), tmp_path / "file" / "main.json")
+
+
+def test_the_folder_of_a_baseline_is_made(tmp_path: Path) -> None:
+    save_baseline(run(tmp_path, "run"), tmp_path / "baselines" / "of" / "main.json")
+    assert (tmp_path / "baselines" / "of" / "main.json").is_file()
 
 
 def test_only_a_baseline_file_is_one(tmp_path: Path) -> None:
