@@ -18,14 +18,14 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import lmeval
 from lmeval.engine.loading import choose_device, identity_files, load_encoder, step_of
 from lmeval.engine.sources import DEMO_NAMES, ModelOptions, file_sha256, weights_sha256
 from lmeval.errors import ModelError, NumericError, RequestError, StoreError, UsageError
 from lmeval.evaluate import Listener
-from lmeval.records import canonical_sha256
+from lmeval.records import RunRecord, canonical_sha256
 from lmeval.run import (
     FoundModel,
     Job,
@@ -38,7 +38,8 @@ from lmeval.run import (
     run_opened,
     tasks_that_fit,
 )
-from lmeval.store import check_writable, read_run, slug
+from lmeval.runs import load_run
+from lmeval.store import check_writable, slug
 
 # What one checkpoint may have and the next may not; every other error would meet them all
 OF_ONE_CHECKPOINT = (ModelError, NumericError, RequestError)
@@ -70,7 +71,7 @@ class Outcome:
 
     checkpoint: Checkpoint
     status: Literal["done", "already done", "failed"]
-    record: dict[str, Any] | None = None  # run.json
+    record: RunRecord | None = None
     folder: Path | None = None
     error: str | None = None
 
@@ -243,7 +244,7 @@ def _evaluate(
             return done
         opened = OpenJob(load(model, listener), prepared.tasks, prepared.skipped)
         _, folder = run_opened(opened, job, keep, listener, begin)
-    return Outcome(checkpoint, "done", read_run(folder), folder)
+    return Outcome(checkpoint, "done", load_run(folder).record, folder)
 
 
 def _inputs_sha256(job: Job, model: FoundModel, prepared: Prepared) -> str:
@@ -269,10 +270,10 @@ def _finished(keep: Keep, checkpoint: Checkpoint) -> Outcome | None:
     """The newest finished run of the same inputs."""
     for file in sorted((keep.output / slug(checkpoint.name)).glob("*/run.json"), reverse=True):
         try:
-            record = read_run(file)
+            record = load_run(file).record
         except StoreError:
             continue
-        if record.get("inputs_sha256") == keep.inputs_sha256:
+        if record.inputs_sha256 == keep.inputs_sha256:
             return Outcome(checkpoint, "already done", record, file.parent)
     return None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +81,9 @@ class SeriesTrends:
 
 
 def read_history(folder: Path | str) -> list[StoredRun]:
-    """The finished runs below a folder whose models have a step: by step, the newest where a step has several.
+    """The finished runs below a folder whose models have a step, one for each step, in their order.
+
+    Where a step has several runs of the same weights, each task is that of the newest that has it.
 
     Raises:
         StoreError: There are none.
@@ -90,17 +92,9 @@ def read_history(folder: Path | str) -> list[StoredRun]:
     runs = finished_runs(folder)
     by_step: dict[int, StoredRun] = {}
     for run in runs:  # the oldest first
-        model = run.record.model
-        if model.step is None:
-            continue
-        other = by_step.get(model.step)
-        if other is not None and _is_other(run, other):
-            raise NotComparableError(
-                f"step {model.step:,} has runs of two models: {other.record.model.id} and {model.id}",
-                where=f"{other.path}, {run.path}",
-                fix="keep one training run to a folder: give each an --output of its own",
-            )
-        by_step[model.step] = run
+        step = run.record.model.step
+        if step is not None:
+            by_step[step] = _with_earlier(run, by_step[step]) if step in by_step else run
     if not by_step:
         raise StoreError(
             f"none of the {len(runs)} finished runs below {folder} is of a checkpoint with a training step",
@@ -109,11 +103,18 @@ def read_history(folder: Path | str) -> list[StoredRun]:
     return [by_step[step] for step in sorted(by_step)]
 
 
-def _is_other(run: StoredRun, other: StoredRun) -> bool:
-    """Whether two runs of one step are of two models; one that was trained again under its name is the same."""
-    ours, theirs = run.record.model, other.record.model
-    same_name = (ours.id, ours.revision) == (theirs.id, theirs.revision)
-    return not same_name and ours.weights_sha256 != theirs.weights_sha256
+def _with_earlier(run: StoredRun, earlier: StoredRun) -> StoredRun:
+    """A run, with what an earlier one of the same weights has beside its tasks."""
+    ours, theirs = run.record.model, earlier.record.model
+    if ours.weights_sha256 == theirs.weights_sha256:
+        return replace(run, tasks={**earlier.tasks, **run.tasks})
+    if (ours.id, ours.revision) == (theirs.id, theirs.revision):
+        return run  # trained again under its name
+    raise NotComparableError(
+        f"step {ours.step:,} has runs of two models: {theirs.id} and {ours.id}",
+        where=f"{earlier.path}, {run.path}",
+        fix="keep one training run to a folder: give each an --output of its own",
+    )
 
 
 def series_trends(folder: Path | str) -> SeriesTrends:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import weakref
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ from lmeval.errors import ModelError, UsageError
 from lmeval.evaluate import Settings, Silence
 from lmeval.records import ScoreRequest
 from lmeval.run import FoundModel, Job, Keep
+from lmeval.runs import load_run
 from lmeval.series import Outcome, Series, find_series, is_glob, run_series
 from tests.canned import make_task
 
@@ -129,6 +129,8 @@ class World:
         self.kinds: dict[str, str] = {}
         self.broken: set[str] = set()
         self.loaded: list[str] = []
+        self.asked: list[str] = []
+        self.interrupt_at: int | None = None
         self.prepared = 0
         self.alive: list[int] = []
         self.templates: dict[str, str] = {}
@@ -166,6 +168,9 @@ class World:
             raise ModelError(f"the weights of {name} do not load: cut off")
 
         def score(request: ScoreRequest) -> tuple[float, int, bool]:
+            self.asked.append(name)
+            if len(self.asked) == self.interrupt_at:
+                raise KeyboardInterrupt
             return (float("nan") if name in self.kinds.get("nan", "") else -1.0), 1, False
 
         engine = TableEngine(score, name=name)
@@ -201,7 +206,7 @@ def test_tasks_are_prepared_once_and_one_model_is_in_memory_at_a_time(world: Wor
     for outcome in outcomes:
         assert outcome.folder is not None
         assert outcome.folder.parent == world.root.parent / "out" / "run" / outcome.checkpoint.name
-        assert json.loads((outcome.folder / "run.json").read_text()) == outcome.record
+        assert load_run(outcome.folder).record == outcome.record
 
 
 def test_other_chat_templates_are_other_prompts(world: World) -> None:
@@ -230,6 +235,19 @@ def test_new_weights_under_an_old_name_are_evaluated(world: World) -> None:
     (world.root / "step-2" / "model.safetensors").write_bytes(b"trained again")
     assert statuses(world.run()) == {"step-1": "already done", "step-2": "done", "step-10": "already done"}
     assert world.loaded == ["step-2"]
+
+
+def test_an_interrupted_series_goes_on_where_it_stopped(world: World) -> None:
+    world.interrupt_at = 9  # three pairs a checkpoint: in the middle of the second
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    asked = len(world.asked)
+    world.interrupt_at = None
+    outcomes = world.run()
+    assert statuses(outcomes) == {"step-1": "already done", "step-2": "done", "step-10": "done"}
+    assert outcomes[1].record is not None
+    reused = outcomes[1].record.tasks["my_minimal_pairs"].counts["reused"]
+    assert reused == 2 and len(world.asked) - asked == 18 - 6 - reused
 
 
 def break_weights(world: World) -> None:

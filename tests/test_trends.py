@@ -163,6 +163,16 @@ def test_a_history_is_in_the_order_of_steps_and_takes_the_newest_run_of_each(tmp
     assert found[1].path == load_run(again).path
 
 
+def test_tasks_evaluated_one_after_the_other_are_one_history(tmp_path: Path) -> None:
+    for name, task in (("first", "a"), ("second", "b")):
+        run = history_run(tmp_path, 200, {task: chosen(flags(50))}, name)
+        record = json.loads((run / "run.json").read_text())
+        record["model"]["weights_sha256"] = "the same"
+        (run / "run.json").write_text(json.dumps(record))
+    (found,) = read_history(tmp_path)
+    assert set(found.tasks) == {"a", "b"}
+
+
 def test_two_training_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     tasks = {"a": chosen(flags(50))}
     history_run(tmp_path, 200, tasks)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import typer
 from rich.table import Table
@@ -13,6 +12,7 @@ from rich.text import Text
 from lmeval.cli.progress import make_listener
 from lmeval.cli.table import make_console, number
 from lmeval.errors import ModelError, UsageError
+from lmeval.records import RunRecord, TaskRecord
 from lmeval.run import Job, Keep
 from lmeval.series import Outcome, find_series, run_series
 from lmeval.store import to_json_text
@@ -59,21 +59,21 @@ def _print_line(outcome: Outcome) -> None:
     if outcome.record is None:
         console.print(Text(f"step {step:,}  {name}: failed, {_first_line(outcome.error)}", style="red"))
         return
-    seconds = outcome.record["efficiency"]["seconds_total"]
+    seconds = outcome.record.efficiency.seconds_total
     how = "already done" if outcome.status == "already done" else f"{seconds:.1f} s"
     scores = (f"{task} {metric} {number(value)}" for task, (metric, value) in _main(outcome.record).items())
     console.print(Text(f"step {step:,}  {name}: {how}  {' · '.join(scores)}"), soft_wrap=True)
 
 
-def _main(record: dict[str, Any]) -> dict[str, tuple[str, float]]:
+def _main(record: RunRecord) -> dict[str, tuple[str, float]]:
     """Each task's main metric and its value."""
-    firsts = ((task, next(iter(found["metrics"].items()))) for task, found in record["tasks"].items())
-    return {task: (metric, value["value"]) for task, (metric, value) in firsts}
+    firsts = ((name, *next(iter(task.metrics.items()))) for name, task in record.tasks.items())
+    return {name: (metric, value.value) for name, metric, value in firsts}
 
 
 def _print_table(outcomes: list[Outcome], folder: Path) -> None:
     """Steps down and tasks across; with more tasks than fit, the other way round."""
-    runs = [(f"{o.checkpoint.step:,}", o.record["tasks"]) for o in outcomes if o.record is not None]
+    runs = [(f"{o.checkpoint.step:,}", o.record.tasks) for o in outcomes if o.record is not None]
     columns = {task: _head(task, found) for _, tasks in runs for task, found in tasks.items()}
     grid = [["step", *columns.values()]]
     grid += [[step, *(_cell(tasks.get(task)) for task in columns)] for step, tasks in runs]
@@ -89,26 +89,27 @@ def _print_table(outcomes: list[Outcome], folder: Path) -> None:
     console.print(Text(f"kept in {folder}, for `lmeval gate --history` and `lmeval compare --series`"))
 
 
-def _head(task: str, found: dict[str, Any]) -> str:
+def _head(name: str, task: TaskRecord) -> str:
     """Task, its main metric and over how many documents."""
-    metric, value = next(iter(found["metrics"].items()))
-    available = found["dataset"]["num_available"]
-    partial = f" of {available:,}" if found["num_documents"] < available else ""
-    return f"{task}\n{metric}, {value['unit']}\nn {found['num_documents']:,}{partial}"
+    metric, value = next(iter(task.metrics.items()))
+    available = task.dataset.num_available
+    partial = f" of {available:,}" if task.num_documents < available else ""
+    return f"{name}\n{metric}, {value.unit}\nn {task.num_documents:,}{partial}"
 
 
-def _cell(found: dict[str, Any] | None) -> str:
-    if found is None:
+def _cell(task: TaskRecord | None) -> str:
+    if task is None:
         return "-"
-    value = next(iter(found["metrics"].values()))
-    interval = "" if value["ci_low"] is None else f" [{number(value['ci_low'])}, {number(value['ci_high'])}]"
-    return number(value["value"]) + interval
+    value = next(iter(task.metrics.values()))
+    if value.ci_low is None or value.ci_high is None:
+        return number(value.value)
+    return f"{number(value.value)} [{number(value.ci_low)}, {number(value.ci_high)}]"
 
 
 def _json(name: str, outcomes: list[Outcome]) -> str:
     value = {
         "series": name,
-        "runs": [outcome.record for outcome in outcomes if outcome.record is not None],
+        "runs": [outcome.record.to_json() for outcome in outcomes if outcome.record is not None],
         "failed": {outcome.checkpoint.name: outcome.error for outcome in outcomes if outcome.error},
     }
     return to_json_text(value, indent=1)
