@@ -39,6 +39,8 @@ def print_run(record: RunRecord, folder: Path, console: Console | None = None) -
             )
     console.print(table)
     console.print(Text(efficiency_line(record.efficiency)))
+    if written := writing_line(record.efficiency):
+        console.print(Text(written))
     for line in _notes(record):
         console.print(Text(line, style="yellow"))
     console.print(Text(f"kept in {folder}"))
@@ -84,17 +86,24 @@ def _count(count: int) -> str:
 
 def efficiency_line(cost: EfficiencyRecord) -> str:
     """What a run cost, in a line."""
-    written = ""
-    if cost.tokens_generated:
-        speed = "" if cost.generated_per_second is None else f" at {cost.generated_per_second:,.0f} a second"
-        busy = "" if cost.slot_occupancy is None else f" in slots {100 * cost.slot_occupancy:.0f} % busy"
-        written = f", {cost.tokens_generated:,} written{speed}{busy}"
     return (
         f"{cost.seconds_total:.1f} s, of which the model {cost.seconds_model:.1f} s · "
         f"{cost.tokens_per_second:,.0f} tokens/s · tokens: {cost.tokens_requested:,} requested, "
-        f"{cost.tokens_distinct:,} distinct, {cost.tokens_computed:,} computed{written} · "
+        f"{cost.tokens_distinct:,} distinct, {cost.tokens_computed:,} computed · "
         f"{cost.peak_memory_bytes / 2**20:,.0f} MiB at peak · {cost.path}"
     )
+
+
+def writing_line(cost: EfficiencyRecord) -> str | None:
+    """What was written, how fast, and how much of the decoding steps' rows was still writing; None: nothing."""
+    if not cost.tokens_generated:
+        return None
+    parts = [f"written: {cost.tokens_generated:,} tokens"]
+    if cost.generated_per_second is not None:
+        parts.append(f"{cost.generated_per_second:,.0f} tokens/s")
+    if cost.slot_occupancy is not None:
+        parts.append(f"slots {100 * cost.slot_occupancy:.0f} % busy")
+    return " · ".join(parts)
 
 
 def _notes(record: RunRecord) -> list[str]:

@@ -57,7 +57,7 @@ def test_sampled_texts_depend_on_neither_batch_nor_limit_but_on_the_seed(tmp_pat
     assert task["metrics"]["f1"]["spread"] is not None
     assert "standard deviation over its 4 repetitions" in ran.out
     assert record["efficiency"]["tokens_generated"] == sum(sum(line["num_tokens"]) for line in lines)
-    assert " written at " in ran.out
+    assert f"written: {record['efficiency']['tokens_generated']} tokens · " in ran.out
 
     _, _, part = run(
         tmp_path, "part", "--limit", "2", "--batch-tokens", "64", decoding=SAMPLED, metrics=metrics
