@@ -85,8 +85,8 @@ def _table(found: Comparison) -> Table:
     table = Table("task, metric", "A", "B", "B - A", "95 % interval", "p", "flips", "B is")
     for column in table.columns[1:-1]:
         column.justify = "right"
-        column.no_wrap = True
-    table.columns[0].overflow = "fold"
+        column.no_wrap = column.header != "95 % interval"
+    table.columns[0].overflow, table.columns[0].min_width = "fold", 16
     for task in found.tasks:
         table.add_row(Text(task.name, style="bold"), "", "", "", Text(_documents(task), style="bold"))
         for metric in task.metrics:
@@ -103,7 +103,7 @@ def _table(found: Comparison) -> Table:
 
 def _add_mcnemar(table: Table, p: float | None) -> None:
     if p is not None:
-        table.add_row(Text("    exact McNemar"), "", "", "", "", _p(p))
+        table.add_row(Text("    McNemar"), "", "", "", "", _p(p))
 
 
 def _documents(task: TaskComparison) -> str:
@@ -115,8 +115,8 @@ def _metric_cells(metric: MetricComparison) -> Iterator[Text]:
     verdict = _verdict(metric)
     style = {"better": "green", "worse": "red"}.get(verdict, "")
     yield Text(f"  {printable(metric.name)}")
-    yield Text(number(metric.a))
-    yield Text(number(metric.b))
+    yield Text(_number(metric.a))
+    yield Text(_number(metric.b))
     yield Text(_signed(metric.delta), style=style)
     yield Text(_interval(metric), style=style)
     yield Text("-" if metric.p is None else _p(metric.p))
@@ -135,14 +135,23 @@ def _verdict(metric: MetricComparison) -> str:
     return "better" if (metric.low > 0) == metric.higher_is_better else "worse"
 
 
+def _number(value: float) -> str:
+    """As elsewhere, but a perplexity of a model that knows nothing does not push the columns out of sight."""
+    return number(value) if abs(value) < 1e6 else f"{value:.1e}"
+
+
 def _signed(value: float) -> str:
     """With its sign; what would be rounded to 0 and is not as a power of ten."""
     if value == 0:
         return "0"
-    return f"{value:+.0e}" if abs(value) < 0.00005 else f"{'-' if value < 0 else '+'}{number(abs(value))}"
+    return f"{value:+.0e}" if abs(value) < 0.00005 else f"{'-' if value < 0 else '+'}{_number(abs(value))}"
 
 
 def _percent(share: float) -> str:
+    if share == 0:
+        return "0 %"
+    if abs(share) >= 10:
+        return f"{100 * share:+.0e} %"
     return f"{100 * share:+.0e} %" if 0 < abs(share) < 0.00005 else f"{100 * share:+.2f} %"
 
 
@@ -166,10 +175,12 @@ def _notes(found: Comparison) -> Iterator[str]:
         "lost. B is better or worse where the interval leaves out 0, which one in 20 does by chance: `lmeval gate` "
         "decides over many tasks, with a margin."
     )
+    if any(metric.p_mcnemar is not None for task in found.tasks for metric in task.metrics):
+        yield "McNemar: the exact test of the flips alone."
     if any(metric.relative for task in found.tasks for metric in task.metrics):
         yield "Intervals in % are of B / A - 1."
     if any(task.num_clusters is not None for task in found.tasks):
-        yield "Apart: documents that share a passage count as one draw."
+        yield "Apart: documents that share a passage count as one draw; not so in McNemar's test."
     paired = [(task, metric) for task in found.tasks for metric in task.metrics if metric.not_paired is None]
     yield from _grouped("by {}", [(metric.method, metric.name) for _, metric in paired])
     caveats = [(caveat, f"{task.name} {metric.name}") for task, metric in paired for caveat in metric.caveats]
@@ -211,7 +222,7 @@ def _p_of_loss(task: TaskComparison) -> float:
 
 def _flip_lines(task: TaskComparison, flip: Flip) -> Iterator[Text]:
     metric = next(metric for metric in task.metrics if metric.not_paired is None)
-    lost = f"lost {number(-flip.change)}{' nats' if metric.relative else ''}"
+    lost = f"lost {_number(-flip.change)}{' nats' if metric.relative else ''}"
     yield Text(f"{task.name} {printable(metric.name)}, doc_id {flip.doc_id}: {lost}", style="bold")
     if flip.prompt is None:
         yield Text("  baseline files keep no prompts")

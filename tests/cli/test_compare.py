@@ -48,7 +48,14 @@ def test_it_prints_differences_and_the_worst_flips(runs: tuple[Path, Path]) -> N
     assert "+0.0072" in bits and "worse" in bits
     words = next(line for line in ran.out.splitlines() if "word_ppl" in line and "│" in line)
     assert re.search(r"\+\d\.\d\d % to \+\d\.\d\d %", words)
-    for part in ("exact McNemar", "n = 300", "B - A", "two-sided", "Tango", "only in A, not compared: gamma"):
+    for part in (
+        "McNemar: the exact test",
+        "n = 300",
+        "B - A",
+        "two-sided",
+        "Tango",
+        "only in A, not compared: gamma",
+    ):
         assert part in ran.out, part
     assert "only in B, not compared: delta" in ran.out
     flips = re.findall(r"(alpha|beta) \S+, doc_id \d+: lost", ran.out)
@@ -122,6 +129,25 @@ def test_long_prompts_are_cut_at_their_beginning(tmp_path: Path) -> None:
         "compare", table_run(tmp_path / "a", [task]), table_run(tmp_path / "b", [task]), "--worst", "1"
     )
     assert ran.out.count("far away") < 40 and "the end" in ran.out and "…" in ran.out
+
+
+def test_long_names_and_absurd_numbers_leave_every_column_in_sight(tmp_path: Path) -> None:
+    name = "blimp_regular_plural_subject_verb_agreement_1"
+    before = {
+        name: chosen(flags(1000, range(200)), [str(i // 7) for i in range(1000)]),
+        "ppl": read([1e3, 900.0] * 20),
+    }
+    after = {
+        name: chosen(flags(1000, range(420)), [str(i // 7) for i in range(1000)]),
+        "ppl": read([9e3, 900.0] * 20),
+    }
+    runs = [finished_run(tmp_path / run, tasks) for run, tasks in (("a", before), ("b", after))]
+    out = lmeval("compare", *runs).out
+    table = [line for line in out.splitlines() if "│" in line]
+    assert {len(line) for line in table} == {len(table[0])} and len(table[0]) <= 100
+    assert name in "".join(line[1:19].strip() for line in table)
+    assert re.search(r"n = 1,000, 143", out) and "not so in McNemar's test" in out
+    assert "│ worse │" in out and "+0 -220" in out and "e+" in out
 
 
 # ---- exit codes ----
