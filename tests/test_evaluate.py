@@ -21,6 +21,7 @@ from lmeval.evaluate import (
     run_fingerprint,
     run_record,
 )
+from lmeval.metrics import MetricOptions
 from lmeval.records import GenerationOutput, GenerationRequest, Sample, ScoreOutput, ScoreRequest
 from lmeval.store import JOURNAL, OutputStore
 from tests.canned import SCORED, TASKS, make_task, num_bytes, prepared, write_task
@@ -214,6 +215,29 @@ def test_an_extraction_that_never_matches_is_counted(tmp_path: Path) -> None:
     assert (record.counts["not_extracted"], record.counts["fallback_used"]) == (2, 2)
     assert {sample.extracted_by for sample in samples} == {"last_number"}
     assert record.metrics["exact_match"].signature.endswith("|fallback:last_number")
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes", "metric", "part"),
+    [
+        ("translation", {"bleu_tokenize": "intl"}, "bleu", "|tok:intl|"),
+        ("translation", {"language": "zh"}, "bleu", "|tok:zh|"),
+        ("translation", {"language": "zh", "bleu_tokenize": "char"}, "bleu", "|tok:char|"),
+        ("summarization", {}, "rouge1", "|stemmer:no|"),
+        ("summarization", {"rouge_stemmer": True}, "rougeLsum", "|stemmer:yes|"),
+        ("summarization", {"language": "th"}, "rouge2", "|tok:char|"),
+        ("qa", {"language": "ja"}, "f1", "|tok:char|"),
+    ],
+)
+def test_what_a_task_says_of_its_metrics_is_in_their_signatures(
+    kind: str, changes: dict[str, Any], metric: str, part: str, tmp_path: Path
+) -> None:
+    record, _ = evaluate(prepared(tmp_path, kind, **changes), knowing())
+    assert part in f"{record.metrics[metric].signature}|"
+    plain = prepared(tmp_path, kind)
+    assert (record.task_sha256 == plain.spec.sha256) == (not changes)
+    # a stored run's metrics can be computed again from what its record says
+    assert MetricOptions(**json.loads(json.dumps(record.metric_options))).task_type == kind
 
 
 def test_a_metric_that_cannot_be_had_is_told_before_a_model_runs(tmp_path: Path) -> None:
