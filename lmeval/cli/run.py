@@ -49,7 +49,7 @@ def run(
     model: Annotated[
         str,
         typer.Option(
-            help="Hub id, local folder, .gguf file, demo or demo-masked; or a quoted glob over checkpoints: a series."
+            help="Hub id, local folder, .gguf file, demo, demo-masked, demo-seq2seq; or a quoted glob: a series."
         ),
     ],
     tasks: Annotated[str, typer.Option(help="Names, globs, tag:NAME or YAML files, separated by commas.")],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import warnings
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -170,9 +173,6 @@ def t5() -> Any:
     )
 
 
-LANGUAGES = ("de_DE", "en_XX", "ja_XX")
-
-
 def mbart(**options: Any) -> Any:
     """mBART's own class: X </s> [language], in contexts and in targets."""
     from transformers import MBartTokenizer
@@ -189,8 +189,6 @@ def mbart50(**options: Any) -> Any:
 
 def nllb(**options: Any) -> Any:
     """NLLB's own class: [language] X </s>, with codes such as deu_Latn."""
-    import json
-
     from transformers import NllbTokenizer
 
     model = json.loads(_metaspace(("<s>", "<pad>", "</s>", "<unk>")))["model"]
@@ -200,9 +198,38 @@ def nllb(**options: Any) -> Any:
 @cache
 def _pieces() -> list[tuple[str, float]]:
     """Unigram pieces behind mBART's special tokens, the longer the likelier; its classes add the languages."""
-    import json
-
     vocabulary = json.loads(_metaspace(("<s>", "<pad>", "</s>", "<unk>")))["model"]["vocab"]
     specials = ["<s>", "<pad>", "</s>", "<unk>"]
     pieces = [piece for piece in vocabulary if piece not in specials]
     return [(token, 0.0) for token in specials] + [(piece, -10.0 / len(piece)) for piece in pieces]
+
+
+def marian(folder: Path, languages: tuple[str, ...] = ()) -> Any:
+    """Marian's own class: one SentencePiece model for contexts and another for targets, a vocabulary for both.
+
+    Args:
+        folder: Where its files are written.
+        languages: Codes of target languages, with a token such as >>deu<< each.
+    """
+    import sentencepiece
+    from transformers import MarianTokenizer
+
+    pieces: dict[str, int] = {}
+    for name, lines in (("source", LINES[:4]), ("target", LINES[2:5])):
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines * 3),
+            model_prefix=str(folder / name),
+            vocab_size=60,
+            hard_vocab_limit=False,
+            minloglevel=2,
+        )
+        model = sentencepiece.SentencePieceProcessor(model_file=str(folder / f"{name}.model"))
+        pieces |= {model.id_to_piece(i): 0 for i in range(model.get_piece_size())}
+    tokens = ["</s>", "<unk>", *(f">>{code}<<" for code in languages)]
+    tokens += [piece for piece in pieces if piece not in ("<s>", "</s>", "<unk>")] + ["<pad>"]
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
+        return MarianTokenizer(
+            str(folder / "source.model"), str(folder / "target.model"), str(folder / "vocab.json")
+        )

@@ -25,13 +25,14 @@ from lmeval.engine.loading import (
     max_window,
     model_type,
     step_of,
+    target_window,
 )
 from lmeval.engine.sources import ModelOptions, convert_gguf, find_model
 from lmeval.engine.tokenization import TextEncoder
 from lmeval.errors import ModelError, UsageError
 from lmeval.records import GenerationRequest, ScoreRequest
 from tests.engine import small_tokenizers
-from tests.oracles.tiny_models import WINDOW, causal_model, masked_model
+from tests.oracles.tiny_models import WINDOW, causal_model, masked_model, seq2seq_model
 
 
 @pytest.fixture(autouse=True)
@@ -62,6 +63,40 @@ def bert(tmp_path: Path) -> Path:
     masked_model("bert", len(tokenizer)).save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
     return tmp_path / "bert"
+
+
+def test_an_encoder_decoder_becomes_an_engine(tmp_path: Path) -> None:
+    tokenizer = small_tokenizers.t5()
+    seq2seq_model("t5", tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    engine = load(tmp_path, max_length=20)
+    assert (engine.model.type, engine.model.architecture) == ("seq2seq", "T5ForConditionalGeneration")
+    assert (engine.max_length, engine.pairs.target_window) == (20, 20)
+    assert dict(engine.score([ScoreRequest("the cat", " sat on")]))[0].num_tokens == 2
+    assert dict(engine.generate([GenerationRequest("the cat", ("\n",), 3)]))[0].num_tokens <= 3
+    with pytest.raises(ModelError, match=r"is a seq2seq model .*, not a causal one"):
+        load(tmp_path, model_type="causal")
+
+
+def test_a_marian_model_loads_with_its_own_tokenizer(tmp_path: Path) -> None:
+    folder = tmp_path / "marian"
+    (tmp_path / "files").mkdir()
+    tokenizer = small_tokenizers.marian(tmp_path / "files")
+    seq2seq_model("marian", tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    engine = load(folder)
+    assert (engine.model.architecture, engine.max_length) == ("MarianMTModel", WINDOW)
+    assert dict(engine.score([ScoreRequest("the cat", " der Hund")]))[0].num_tokens > 1
+    assert dict(engine.generate([GenerationRequest("the cat", ("\n",), 3)]))[0].num_tokens <= 3
+
+
+def test_a_decoders_window_may_be_shorter_than_the_encoders() -> None:
+    from transformers import LEDConfig, T5Config
+
+    led = LEDConfig(max_encoder_position_embeddings=64, max_decoder_position_embeddings=32)
+    encoder = TextEncoder(small_tokenizers.t5(), "test")
+    assert (max_window(led, encoder), target_window(led, 64), target_window(led, 16)) == (64, 32, 16)
+    assert target_window(T5Config(), 512) == 512
 
 
 def test_a_folder_becomes_an_engine_of_its_kind(gpt2: Path, bert: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -263,7 +264,40 @@ def test_a_model_without_language_tokens_takes_no_notice_of_languages() -> None:
     assert plain == named
 
 
-def test_windows_of_one_position_are_too_small_for_nothing_but_the_target() -> None:
+def test_marians_targets_have_a_vocabulary_of_their_own(tmp_path: Path) -> None:
+    encode = small_tokenizers.marian(tmp_path)
+    made = seq2seq_model("marian", encode)
+    target = "die Katze läuft, but he never did"
+    (output,) = score(seq2seq_engine(made, encode), [ScoreRequest("the cat", " " + target)])
+    labels = encode(text_target=target)["input_ids"]
+    assert labels != encode(target)["input_ids"]
+    wanted = naive.labels(made, encode("the cat")["input_ids"], labels, list(range(len(labels) - 1)))[0]
+    assert output.loglikelihood == pytest.approx(wanted, abs=TOLERANCE_NATS)
+
+
+def test_marians_target_language_stands_before_the_context(tmp_path: Path) -> None:
+    encode = small_tokenizers.marian(tmp_path, languages=("deu", "fra"))
+    made = seq2seq_model("marian", encode)
+    engine = seq2seq_engine(made, encode)
+    named, itself, none = score(
+        engine,
+        [
+            ScoreRequest("the cat", "der Hund", target_language="fra"),
+            ScoreRequest(">>fra<< the cat", "der Hund"),
+            ScoreRequest("the cat", "der Hund"),
+        ],
+    )
+    assert named == itself != none
+    with pytest.raises(RequestError, match='no language "fr"') as refused:
+        score(engine, [ScoreRequest("the cat", "der Hund", target_language="fr")])
+    assert "deu, fra" in str(refused.value)
+
+
+def test_a_window_of_one_word_is_enough_to_score_with() -> None:
     engine = seq2seq_engine(model("t5"), tokenizer("t5"), max_length=2, target_length=WINDOW)
     (output,) = score(engine, [ScoreRequest(CONTEXTS[0], "the cat")])
+    labels = tokenizer("t5")(text_target="the cat")["input_ids"]
+    whole = tokenizer("t5")(CONTEXTS[0])["input_ids"]
+    wanted = naive.labels(model("t5"), whole[-2:], labels, [0, 1])[0]
+    assert output.loglikelihood == pytest.approx(wanted, abs=TOLERANCE_NATS)
     assert output.truncated
