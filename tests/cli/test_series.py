@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.checkpoints import SHARES, write_checkpoints
-from tests.cli.command import Ran, lmeval
+from tests.cli.command import ROOT, Ran, lmeval
 
 TASKS = "demo_minimal_pairs,demo_ppl"
 LIMIT = "30"
@@ -255,3 +257,20 @@ def test_a_history_of_other_tasks_is_not_comparable(
     )
     assert ran.code == 12, ran
     assert "has no task demo_cloze" in ran.out + ran.err
+
+
+# ---- the page that explains it ----
+
+
+def test_the_commands_of_the_page_work(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    commands = [shlex.split(line) for line in re.findall(r"^lmeval .*", page, flags=re.MULTILINE)]
+    assert [command[1] for command in commands] == ["run", "compare", "gate", "selftest"]
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "checkpoints")
+    for command in commands:
+        limit = ["--limit", LIMIT] if command[1] in ("run", "selftest") else []
+        ran = lmeval(*command[1:], *limit)
+        assert ran.code in ((0, 10, 11) if command[1] == "gate" else (0,)), ran
