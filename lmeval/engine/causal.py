@@ -49,6 +49,7 @@ CHAIN_TOKENS = 8192  # the longest row without a mask
 # two plain batches) and 1.5 under a mask that lets branches see each other
 PROOF_TOLERANCE_NATS = {torch.float32: 1e-4, torch.float64: 1e-4}
 PROOF_TOLERANCE_HALF_NATS = 0.15
+PROOF_ROW = 20  # nodes; each row reads all weights, so few of them
 
 
 class CausalScorer:
@@ -64,11 +65,23 @@ class CausalScorer:
         # on an accelerator the mask stays dense: there the many small calls of blocks were not measured
         self.in_blocks = network.device.type == "cpu" and can_be_handed(network)
         if usage.note is None:
-            usage.note = prove_packed(self)
-            if usage.note and self.in_blocks:
-                self.in_blocks = False
-                usage.note = prove_packed(self)
+            usage.note = self._prove()
+        elif network.is_split:
+            network.prove_split()
         usage.path = "plain" if usage.note else "packed"
+
+    def _prove(self) -> str | None:
+        """Find how packed rows are exact; None, or why they are not in any way."""
+        note = prove_packed(self)
+        if note is None:
+            return None
+        self.network.prove_split()  # it may have been taken on trust
+        for in_blocks in (True, False) if self.in_blocks else (False,):
+            self.in_blocks = in_blocks
+            note = prove_packed(self)
+            if note is None:
+                break
+        return note
 
     def score(self, windows: Sequence[Window]) -> Iterator[Scored]:
         """Scores of the windows' tokens, part by part; slots number them window by window, as plan.Forest does."""
@@ -190,29 +203,36 @@ def _one_behind(parts: Iterable[OnDevice]) -> Iterator[OnDevice]:
 
 
 def prove_packed(scorer: CausalScorer) -> str | None:
-    """Run a few short requests through both paths; None where they agree, else why the plain one is taken."""
-    if not scorer.network.is_split:
+    """Run a few short requests packed, and plain through the whole model; None where they agree, else what is wrong.
+
+    The plain side does not split the model in body and head, so that the split is proved too.
+    """
+    network, usage = scorer.network, scorer.usage
+    if not network.is_split:
         return "the model's head could not be told from its body"
-    windows, forest = _proof_windows(scorer.network)
-    budget = scorer.batch_tokens
-    results = []
+    windows, forest = _proof_windows(network)
+    budget, body, computed = scorer.batch_tokens, network.body, usage.tokens_computed
     try:
-        # rows short enough to branch and to carry an open path; one plain batch
-        for path, tokens in ((scorer._packed(forest), 16), (scorer._plain(windows, forest.slots), 1024)):
-            scorer.batch_tokens = tokens
-            values = np.zeros(int(forest.slots[-1]))
-            for slots, part, _ in path:
-                values[slots] = part.double().cpu().numpy()
-            results.append(values)
+        scorer.batch_tokens = PROOF_ROW  # short enough to branch and to carry an open path
+        packed = _collected(scorer._packed(forest), int(forest.slots[-1]))
+        scorer.batch_tokens, network.body = 1024, None
+        plain = _collected(scorer._plain(windows, forest.slots), int(forest.slots[-1]))
     except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
         return f"packed rows are refused by the model ({type(error).__name__})"
     finally:
-        scorer.batch_tokens, scorer.usage.tokens_computed = budget, 0
-    difference = float(np.abs(results[0] - results[1]).mean())
-    tolerance = PROOF_TOLERANCE_NATS.get(scorer.network.dtype, PROOF_TOLERANCE_HALF_NATS)
+        scorer.batch_tokens, network.body, usage.tokens_computed = budget, body, computed
+    difference = float(np.abs(packed - plain).mean())
+    tolerance = PROOF_TOLERANCE_NATS.get(network.dtype, PROOF_TOLERANCE_HALF_NATS)
     if difference <= tolerance:
         return None
     return f"packed and plain scores differ by {difference:.2g} nats a token on the proof"
+
+
+def _collected(parts: Iterable[OnDevice], size: int) -> NDArray[np.float64]:
+    values = np.zeros(size)
+    for slots, part, _ in parts:
+        values[slots] = part.double().cpu().numpy()
+    return values
 
 
 def _proof_windows(network: Network) -> tuple[list[Window], Forest]:

@@ -6,6 +6,7 @@ What a model is (causal, masked or seq2seq) is read from its configuration; no w
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,12 @@ def load_encoder(source: ModelSource, options: ModelOptions) -> TextEncoder:
     if source.folder is None:
         source = convert_gguf(source)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source.folder, trust_remote_code=options.trust_remote_code)
+        with warnings.catch_warnings():
+            # Marian's tokenizer loads a normalizer that it never calls
+            warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
+            tokenizer = AutoTokenizer.from_pretrained(
+                source.folder, trust_remote_code=options.trust_remote_code
+            )
     except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
         raise ModelError(
             f"the tokenizer of {source.name} does not load: {first_line(error)}",
@@ -229,7 +235,7 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
     )
     if kind == "seq2seq":
         return _seq2seq_engine(model, encoder, record, max_length, options)
-    network = Network(model)
+    network = Network(model, prove_split=kind != "causal")  # a causal model's proof covers it
     batch_tokens = options.batch_tokens or auto_batch_tokens(network, kind)
     make = CausalEngine if kind == "causal" else MaskedEngine
     return make(network, encoder, record, max_length=max_length, batch_tokens=batch_tokens)

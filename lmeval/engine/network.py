@@ -37,11 +37,19 @@ class HiddenStates(BaseModelOutputWithPastAndCrossAttentions):  # type: ignore[m
 class Network:
     """Body and head of a model, in inference mode."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, prove_split: bool = True) -> None:
+        """Take a loaded model.
+
+        Args:
+            model: Of transformers, on its device.
+            prove_split: Prove the split now; without, the likeliest body is taken, and a proof must follow.
+        """
         self.model = model
         self.device: torch.device = next(model.parameters()).device
         self.dtype: torch.dtype = model.dtype
-        self.body = self._find_body()
+        self.body: Any | None = next(self._candidates(), None)
+        if prove_split:
+            self.prove_split()
         configs = (getattr(module, "config", None) for module in model.modules())
         self.configs = list({id(config): config for config in configs if config is not None}.values())
 
@@ -51,21 +59,21 @@ class Network:
         return self.body is not None
 
     def _candidates(self) -> Iterator[Any]:
-        yield self.model.base_model
-        for name in ("decoder", "model"):
-            inner = getattr(self.model.base_model, name, None)
-            if inner is not None:
-                yield inner
+        base = self.model.base_model
+        for body in (base, getattr(base, "decoder", None), getattr(base, "model", None)):
+            if body is not None and body is not self.model:
+                yield body
+
+    def prove_split(self) -> None:
+        """Settle on the part whose hidden states the rest of the model turns into logits, by a short input."""
+        self.body = self._find_body()
 
     def _find_body(self) -> Any | None:
-        """The part whose hidden states the rest of the model turns into logits, proved on a short input."""
         vocabulary = int(self.model.config.get_text_config().vocab_size)
         ids = torch.arange(5, 12, device=self.device)[None] % vocabulary
         with torch.inference_mode():
             whole = self.model(input_ids=ids).logits.float()
             for body in self._candidates():
-                if body is self.model:
-                    continue
                 try:
                     hidden = body(input_ids=ids).last_hidden_state
                     split = self._head(body, hidden[0]).float()
