@@ -12,7 +12,7 @@ from lmeval.errors import DataError, NotComparableError, NumericError
 from lmeval.paired.base import Difference, StepNoise
 from lmeval.paired.bootstrap import difference_of
 from lmeval.paired.methods import of_flips, of_ratios, of_resamples, of_scores
-from lmeval.paired.student import cluster_index
+from lmeval.paired.units import cluster_index
 from lmeval.stats import Aggregate, FloatArray
 
 Kind = Literal[

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from lmeval.paired.base import Caveat, StepNoise, upper_tail, with_noise
+from lmeval.paired.units import ClusterIndex, ratio_variance
 from lmeval.stats import FloatArray, t_quantile
-
-ClusterIndex = npt.NDArray[np.int64]  # (n,): each document's cluster, counted from 0
 
 _ROUNDING = 1e-13  # a spread below this share of the values is what adding them up leaves behind
 
@@ -59,39 +54,6 @@ class TDifference:
             return -math.inf, math.inf
         half = t_quantile(self.df, confidence) * self.stderr
         return self.delta - half, self.delta + half
-
-
-def cluster_index(clusters: Sequence[str | None] | None) -> ClusterIndex | None:
-    """Clusters by number; None where no two documents share one.
-
-    Args:
-        clusters: A name per document; None is a document of its own.
-    """
-    if clusters is None:
-        return None
-    numbers: dict[str | int, int] = {}
-    index = [numbers.setdefault(i if name is None else name, len(numbers)) for i, name in enumerate(clusters)]
-    return np.array(index, dtype=np.int64) if len(numbers) < len(index) else None
-
-
-def cluster_sums(values: FloatArray, index: ClusterIndex) -> FloatArray:
-    """Sums over each cluster's documents: (n, ...) -> (C, ...)."""
-    sums = np.zeros((int(index.max()) + 1, *values.shape[1:]))
-    np.add.at(sums, index, values)
-    return sums
-
-
-def ratio_variance(numerators: FloatArray, weights: FloatArray, index: ClusterIndex | None) -> FloatArray:
-    """Squared standard error of sum(numerators) / sum(weights), by linearisation; (n, ...) -> (...).
-
-    With e_i = d_i - (sum d / sum w) w_i: U / (U - 1) sum_u (sum_{i in u} e_i)^2 / (sum w)^2 over the U units,
-    which are documents, or clusters where there are some. With weights of 1 it is that of a mean.
-    """
-    total = weights.sum(axis=0)
-    residuals = numerators - numerators.sum(axis=0) / total * weights
-    units = residuals if index is None else cluster_sums(residuals, index)
-    squares = np.asarray((units**2).sum(axis=0))
-    return np.asarray(len(units) / (len(units) - 1) * squares / total**2, dtype=np.float64)
 
 
 def t_difference(

@@ -28,6 +28,7 @@ class TangoDifference:
     n: int
     num_clusters: int | None = None
     design_effect: float = 1.0  # how much clusters widen the variance
+    df: float = math.inf  # of that widening
     step_noise: StepNoise | None = None
     caveats: tuple[Caveat, ...] = ()
 
@@ -35,11 +36,6 @@ class TangoDifference:
     def delta(self) -> float:
         """Share of gains minus share of losses."""
         return (self.gains - self.losses) / self.n
-
-    @property
-    def df(self) -> float:
-        """Infinite, or clusters - 1."""
-        return math.inf if self.num_clusters is None else self.num_clusters - 1
 
     @property
     def stderr(self) -> float | None:

@@ -24,8 +24,8 @@ from lmeval.paired import (
 )
 from lmeval.paired.choose import Kind
 from lmeval.paired.guarded import GuardedDifference
-from lmeval.paired.methods import design_effect
 from lmeval.paired.skew import SkewedDifference
+from lmeval.paired.units import design_effect
 from lmeval.stats import FloatArray
 
 KINDS: tuple[Kind, ...] = ("proportion", "mean", "ratio", "log_ratio", "bootstrap")
@@ -78,6 +78,10 @@ def test_each_kind_has_its_method() -> None:
     assert isinstance(clustered, GuardedDifference)
     assert isinstance(clustered.main, TDifference) and isinstance(clustered.guard, TangoDifference)
     assert clustered.num_clusters == clustered.guard.num_clusters == 100
+    assert clustered.guard.df == pytest.approx(99)
+    mixed = pair("proportion", *flipped(300, 5, 9), clusters=["page"] * 100 + [None] * 200)
+    assert isinstance(mixed, GuardedDifference) and isinstance(mixed.guard, TangoDifference)
+    assert mixed.guard.df == pytest.approx(300**2 / (100**2 + 200) - 1)  # what 201 such clusters are worth
     own = [f"page {i}" for i in range(300)]
     assert isinstance(pair("proportion", *flipped(300, 5, 9), clusters=own), TangoDifference)
 
@@ -290,6 +294,12 @@ def test_a_design_effect_is_1_for_clusters_that_agree_no_more_than_chance() -> N
     single = np.zeros(2000)
     single[7] = -1
     assert design_effect(single, index) == pytest.approx((1 + 4) / 2, abs=0.01)
+    uneven = np.repeat([0, 1, 2, 3], [12, 2, 1, 1])  # by hand: 16 documents, sum m^2 = 150, sum m^3 = 1738
+    d = np.repeat([1.0, -1.0, 0.0, 1.0], [12, 2, 1, 1])
+    sums = [12 * (1 - 11 / 16), 2 * (-1 - 11 / 16), -11 / 16, 1 - 11 / 16]
+    robust, alone = 4 / 3 * sum(s**2 for s in sums) / 16**2, d.var() / 15
+    pulled = 0.75 / (1 - 2 * 1738 / (16 * 150) + 150 / 16**2)
+    assert design_effect(d, uneven) == pytest.approx((9 * robust / alone * pulled + 150 / 16) / 10, abs=1e-9)
 
 
 def test_clustered_flips_never_claim_more_than_the_cluster_robust_t() -> None:

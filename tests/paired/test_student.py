@@ -13,7 +13,8 @@ from scipy.stats import skew
 from lmeval.paired import StepNoise, TDifference
 from lmeval.paired.caveats import skew_per_root
 from lmeval.paired.skew import SkewedDifference
-from lmeval.paired.student import cluster_index, cluster_sums, ratio_variance, t_difference
+from lmeval.paired.student import t_difference
+from lmeval.paired.units import cluster_index, cluster_sums, ratio_variance
 
 T = TDifference(delta=-0.003, stderr=0.004, df=30, n=31, method="paired t")
 SKEWED = st.builds(
