@@ -304,7 +304,9 @@ class RunRecord:
     efficiency: EfficiencyRecord
     tasks: Mapping[str, TaskRecord]
     skipped: Mapping[str, str] = field(default_factory=dict)  # task: why the model could not do it
-    inputs_sha256: str = ""  # of a series: of all that decides the scores and is known before weights are read
+    inputs_sha256: str = (
+        ""  # of a series: of all that decides the scores and is known before weights are read
+    )
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:

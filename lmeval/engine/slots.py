@@ -172,8 +172,7 @@ class SlotRows:
             size = row.end - row.begin
             keys.append([layer.keys[0, :, -size:] for layer in cache.layers])
             values.append([layer.values[0, :, -size:] for layer in cache.layers])
-            if row.end < len(forest):
-                cache = carry(cache, row)
+            cache = carry(cache, row) if len(row.next_path) else DynamicCache()
         all_keys = [torch.cat(parts, dim=1) for parts in zip(*keys, strict=True)]
         all_values = [torch.cat(parts, dim=1) for parts in zip(*values, strict=True)]
         states = torch.cat(hidden)

@@ -286,6 +286,18 @@ def test_what_prompts_share_is_read_once(shape: str) -> None:
     assert abs(engine.usage.tokens_computed - (shared + own + written)) <= 4  # tokens may join at the seams
 
 
+def test_prompts_that_share_nothing_and_need_several_rows() -> None:
+    engine = causal_engine(model("gpt2"), tokenizer(), batch_tokens=4)
+    texts = [prompt for prompt in PROMPTS if prompt[0] in "tdw"]
+    ids = [tokenizer()(text)["input_ids"][1:] for text in texts]  # without the BOS that all begin with
+    rows = engine._slot_rows([np.array(tokens, dtype=np.int32) for tokens in ids])
+    with torch.inference_mode():
+        logits = rows.add([np.array(tokens, dtype=np.int32) for tokens in ids])
+        for tokens, got in zip(ids, logits, strict=True):
+            wanted = model("gpt2")(input_ids=torch.tensor([tokens])).logits[0, -1]
+            torch.testing.assert_close(got, wanted, rtol=0, atol=1e-4)
+
+
 def test_a_layer_with_a_window_shorter_than_the_text_does_not_take_slots() -> None:
     engine = causal_engine(model("mistral_sliding"), tokenizer())
     assert engine._choose_rows(60).__name__ == "_cached_rows"
