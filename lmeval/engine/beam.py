@@ -93,8 +93,8 @@ class Searcher:
         inputs = self._inputs(prompts)
         skip = len(prompt.start) if self.is_seq2seq else inputs["input_ids"].shape[1]
         if self.is_seq2seq:
-            start = network.to_device(np.array([prompt.start] * len(prompts)))
-            inputs |= {"decoder_input_ids": start, "forced_bos_token_id": prompt.forced}
+            assert skip == 1
+            inputs |= {"decoder_start_token_id": prompt.start[0], "forced_bos_token_id": prompt.forced}
         written = network.model.generate(
             **inputs,
             do_sample=False,

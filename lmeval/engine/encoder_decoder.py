@@ -25,8 +25,7 @@ class EncoderDecoder(Network):
         """The decoder, if the rest of the model turns its hidden states into the model's logits."""
         self.encoder, self.decoder = self.model.get_encoder(), self.model.get_decoder()
         self.pad_id = int(self.model.config.pad_token_id or 0)
-        vocabulary = int(self.model.config.vocab_size)
-        ids = torch.arange(5, 12, device=self.device)[None] % vocabulary
+        ids = torch.arange(5, 12, device=self.device)[None]
         with torch.inference_mode():
             whole = self.model(input_ids=ids, decoder_input_ids=ids).logits.float()
             try:
@@ -35,6 +34,8 @@ class EncoderDecoder(Network):
                 split = self._head(self.decoder, hidden[0]).float()
             except (AttributeError, TypeError, RuntimeError, ValueError):
                 split = whole[0, :0]
+            else:
+                self.vocabulary, self.width = whole.shape[-1], states.shape[-1]
         tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
         if split.shape == whole[0].shape and torch.allclose(split, whole[0], tolerance, tolerance):
             return self.decoder

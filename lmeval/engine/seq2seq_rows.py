@@ -43,11 +43,12 @@ def logits_processors(
         found.append(logits_processor)
         return input_ids
 
+    assert len(start) == 1
     ids = network.to_device(source)[None]
     network.model.generate(
         input_ids=ids,
         attention_mask=torch.ones_like(ids),
-        decoder_input_ids=network.to_device(np.array([start])),
+        decoder_start_token_id=start[0],
         forced_bos_token_id=forced,
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -93,7 +94,7 @@ def position_table(network: EncoderDecoder, length: int) -> Tensor | None:
         return None
     seen: list[Tensor] = []
     hook = module.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-    token = next(i for i in range(network.model.config.vocab_size) if i != network.pad_id)
+    token = next(i for i in range(network.vocabulary) if i != network.pad_id)
     try:
         ids = torch.full((1, length), token, device=network.device)
         network.decoder(input_ids=ids, use_cache=False)
@@ -183,7 +184,7 @@ class Seq2SeqRows:
         columns = torch.arange(width, device=network.device)
         mask = (columns[None] >= width - lengths[:, None]).long()
         # the cache holds what the decoder needs of the encoder's states; only their shape is looked at
-        size = (*self.seen.shape, int(network.model.config.hidden_size))
+        size = (*self.seen.shape, network.width)
         states = torch.zeros((1, 1, 1), dtype=network.dtype, device=network.device).expand(size)
         with positions_of_rows(network.decoder, self.table, lengths - 1):
             hidden = network.hidden(
@@ -201,11 +202,16 @@ class Seq2SeqRows:
         """(b, V) logits of these rows after their processors."""
         if not any(self.edits[row] for row in rows):
             return logits
-        edited = logits.float().clone()  # generate hands its processors float32 too
+        alike: dict[
+            tuple[int, int], list[int]
+        ] = {}  # processors and a length: lines that are edited together
         for line, row in enumerate(rows):
-            if (process := self.edits[row]) is not None:
-                text = torch.tensor([self.texts[row]], device=logits.device)
-                edited[line] = process(text, edited[line : line + 1])[0]
+            alike.setdefault((id(self.edits[row]), len(self.texts[row])), []).append(line)
+        edited = logits.float().clone()  # generate hands its processors float32 too
+        for lines in alike.values():
+            if (process := self.edits[rows[lines[0]]]) is not None:
+                texts = torch.tensor([self.texts[rows[line]] for line in lines], device=logits.device)
+                edited[lines] = process(texts, edited[lines])
         return edited
 
     def keep(self, rows: Sequence[int]) -> None:
@@ -266,7 +272,7 @@ def _stacked(above: Tensor, below: Tensor, dim: int, side: str) -> Tensor:
 @torch.inference_mode()
 def prove(network: EncoderDecoder, table: Tensor | None) -> bool:
     """Whether rows of unequal sources, one of them added late, step to what each text gives when run whole."""
-    vocabulary = int(network.model.config.vocab_size)
+    vocabulary = network.vocabulary
     rng = np.random.default_rng(0)
     # without the padding token, at which some models look for where a text ends
     tokens = np.setdiff1d(np.arange(vocabulary), [network.pad_id])

@@ -266,6 +266,23 @@ def test_a_language_of_the_task_is_written_first(decoding: DecodingSettings) -> 
     assert len({output.text for output in outputs}) > 2
 
 
+@pytest.mark.parametrize("decoding", [GREEDY, BEAM])
+def test_the_first_mbarts_decoder_starts_with_the_language(decoding: DecodingSettings) -> None:
+    requests = [
+        GenerationRequest(prompt, NEVER, LENGTH, decoding, target_language=target)
+        for prompt in PROMPTS[:2]
+        for target in ("de_DE", "fr_XX")
+    ]
+    for request, output in zip(requests, generate(engine_of("mbart"), requests), strict=True):
+        code = tokenizer("mbart").convert_tokens_to_ids(request.target_language)
+        assert (
+            output.text
+            == expected("mbart", request.context, num_beams=decoding.num_beams, decoder_start_token_id=code)[
+                0
+            ]
+        )
+
+
 def test_an_unknown_language_is_refused_before_anything_is_run() -> None:
     engine = seq2seq_engine(model("nllb"), small_tokenizers.nllb())
     request = GenerationRequest("the cat", NEVER, LENGTH, target_language="de_DE")
