@@ -71,7 +71,9 @@ def _value_cells(value: MetricValue) -> tuple[str, ...]:
 
 
 def number(value: float) -> str:
-    """Four significant digits, or what is left of the decimal point where that is more."""
+    """Four significant digits, or what is left of the decimal point where that is more; powers of ten beyond."""
+    if abs(value) >= 1e7 or 0 < abs(value) < 5e-5:
+        return f"{value:.1e}"
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"
