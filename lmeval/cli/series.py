@@ -86,6 +86,9 @@ def _print_table(outcomes: list[Outcome], folder: Path) -> None:
         table.add_row(*map(Text, row))
     console = make_console()
     console.print(table)
+    skipped = {name: why for o in outcomes if o.record for name, why in o.record.skipped.items()}
+    for name, why in skipped.items():
+        console.print(Text(f"{name}: left out, {why}", style="yellow"))
     console.print(Text(f"kept in {folder}, for `lmeval gate --history` and `lmeval compare --series`"))
 
 
