@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from statistics import NormalDist
 
+from lmeval.paired.trinomial import tango_variance
+
 _NORMAL = NormalDist()
 
 
@@ -36,3 +38,36 @@ def minimum_detectable_effect(sd: float, n: float, *, alpha: float = 0.05, power
 def documents_needed(sd: float, effect: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
     """The fewest documents whose minimum detectable effect is at most `effect`."""
     return max(1, math.ceil((_quantiles(alpha, power) * sd / effect) ** 2))
+
+
+def detectable_flip_margin(flip_rate: float, n: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The margin at which equal models pass Tango's test with probability `power`, for 0/1 scores.
+
+    The margin m with m sqrt(n) = z_{1-alpha} sqrt(V(m)) + z_power sqrt(flip_rate), where V(m) is the variance that the
+    test takes for the most likely one: wider than the flip rate where flips are few. With none it is what Tango's test
+    needs to show anything, z^2 / (n + z^2).
+
+    Args:
+        flip_rate: Share of documents whose score differs.
+        n: Documents.
+        alpha: Level of one one-sided test.
+        power: Wanted probability, at least 0.5.
+    """
+    from scipy.optimize import brentq
+
+    z_alpha, z_power = _NORMAL.inv_cdf(1 - alpha), _NORMAL.inv_cdf(power)
+    flips = flip_rate * n / 2
+
+    def missing(margin: float) -> float:
+        variance = float(tango_variance(flips, flips, n, -margin))
+        return z_alpha * math.sqrt(variance) + z_power * math.sqrt(flip_rate) - margin * math.sqrt(n)
+
+    return float(brentq(missing, 1e-12, 1.0)) if missing(1.0) < 0 else 1.0
+
+
+def flip_documents_needed(flip_rate: float, margin: float, *, alpha: float = 0.05, power: float = 0.8) -> int:
+    """The fewest documents of 0/1 scores whose `detectable_flip_margin` is at most `margin`, which is in (0, 1)."""
+    # the most likely rates do not depend on how many documents there are
+    variance = float(tango_variance(flip_rate / 2, flip_rate / 2, 1.0, -margin))
+    spread = _NORMAL.inv_cdf(1 - alpha) * math.sqrt(variance) + _NORMAL.inv_cdf(power) * math.sqrt(flip_rate)
+    return max(1, math.ceil((spread / margin) ** 2 - 1e-9))
