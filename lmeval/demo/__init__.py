@@ -11,6 +11,7 @@ _MODELS_DIR = Path(__file__).parent / "models"
 DEMO_MODELS: dict[str, str] = {
     "demo": str(_MODELS_DIR / "demo"),
     "demo-masked": str(_MODELS_DIR / "demo-masked"),
+    "demo-seq2seq": str(_MODELS_DIR / "demo-seq2seq"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The tokenizers of the demo models: byte-level BPE for the causal one, WordPiece for the masked one."""
+"""The tokenizers of the demo models: byte-level BPE for those that write, WordPiece for the masked one."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 BOS, EOS = "<bos>", "<eos>"
 PAD, UNKNOWN, CLS, SEP, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
-CAUSAL_VOCABULARY_SIZE = 768
+SEQ2SEQ_PAD = "<pad>"
+BPE_VOCABULARY_SIZE = 768
 
 # as the saved tokenizer's configuration names them
 CAUSAL_SPECIAL_TOKENS = {"bos_token": BOS, "eos_token": EOS, "pad_token": EOS}
+SEQ2SEQ_SPECIAL_TOKENS = {"eos_token": EOS, "pad_token": SEQ2SEQ_PAD}
 MASKED_SPECIAL_TOKENS = {
     "unk_token": UNKNOWN,
     "cls_token": CLS,
@@ -32,7 +34,26 @@ def causal_tokenizer(blocks: Sequence[str]) -> Tokenizer:
     A word's space belongs to it and every newline stands alone, so that no token crosses from a context to a
     target that begins with a space.
     """
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from tokenizers import processors
+
+    tokenizer = _byte_level_bpe(blocks, [BOS, EOS])
+    bos = (BOS, tokenizer.token_to_id(BOS))
+    tokenizer.post_processor = processors.TemplateProcessing(f"{BOS} $A", f"{BOS} $A $B", [bos])
+    return tokenizer
+
+
+def seq2seq_tokenizer(blocks: Sequence[str]) -> Tokenizer:
+    """The causal model's byte-level BPE, with EOS last as T5 has it; padding is token 0, the decoder's start."""
+    from tokenizers import processors
+
+    tokenizer = _byte_level_bpe(blocks, [SEQ2SEQ_PAD, EOS])
+    eos = (EOS, tokenizer.token_to_id(EOS))
+    tokenizer.post_processor = processors.TemplateProcessing(f"$A {EOS}", f"$A $B {EOS}", [eos])
+    return tokenizer
+
+
+def _byte_level_bpe(blocks: Sequence[str], special_tokens: list[str]) -> Tokenizer:
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -43,14 +64,12 @@ def causal_tokenizer(blocks: Sequence[str]) -> Tokenizer:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=CAUSAL_VOCABULARY_SIZE,
-        special_tokens=[BOS, EOS],
+        vocab_size=BPE_VOCABULARY_SIZE,
+        special_tokens=special_tokens,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(blocks, trainer)
-    bos = (BOS, tokenizer.token_to_id(BOS))
-    tokenizer.post_processor = processors.TemplateProcessing(f"{BOS} $A", f"{BOS} $A $B", [bos])
     return tokenizer
 
 

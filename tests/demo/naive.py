@@ -58,3 +58,26 @@ def masked_score(model: Any, tokenizer: Any, context: str, target: str, suffix: 
         total += logprobs[ids[position]].item()
         greedy = greedy and logprobs.argmax().item() == ids[position].item()
     return total, greedy
+
+
+@torch.no_grad()
+def seq2seq_score(model: Any, tokenizer: Any, context: str, target: str) -> tuple[float, bool]:
+    """Nats of `target` as what the decoder writes to `context`, its end token left out; whether it is greedy."""
+    source = torch.tensor([tokenizer(context)["input_ids"]])
+    labels = torch.tensor([tokenizer(text_target=target)["input_ids"]])
+    logprobs = model(input_ids=source, labels=labels).logits[0, :-1].log_softmax(-1)
+    answer = labels[0, :-1]
+    return logprobs.gather(1, answer[:, None]).sum().item(), bool((logprobs.argmax(-1) == answer).all())
+
+
+@torch.no_grad()
+def seq2seq_answer(model: Any, tokenizer: Any, context: str, max_new_tokens: int = 24) -> str:
+    """What the decoder writes up to its end token, greedily."""
+    source = torch.tensor([tokenizer(context)["input_ids"]])
+    written = [model.config.decoder_start_token_id]
+    for _ in range(max_new_tokens):
+        logits = model(input_ids=source, decoder_input_ids=torch.tensor([written])).logits
+        written.append(int(logits[0, -1].argmax()))
+        if written[-1] == tokenizer.eos_token_id:
+            break
+    return str(tokenizer.decode(written, skip_special_tokens=True)).strip()

@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 import sacrebleu
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
 
 from lmeval.demo import DEMO_MODELS, demo_model_path, world
 from lmeval.errors import UsageError
@@ -25,7 +31,11 @@ from tests.demo import naive
 
 DATA_DIR = Path(__file__).parents[2] / "tasks" / "data" / "demo"
 FRESH_SEED = 77
-CLASSES = {"demo": AutoModelForCausalLM, "demo-masked": AutoModelForMaskedLM}
+CLASSES = {
+    "demo": AutoModelForCausalLM,
+    "demo-masked": AutoModelForMaskedLM,
+    "demo-seq2seq": AutoModelForSeq2SeqLM,
+}
 
 
 @dataclass
@@ -44,7 +54,9 @@ class Scorer:
         return self.completion(self.model, self.tokenizer, context, target, suffix)
 
     def answer(self, context: str) -> str:
-        return naive.causal_answer(self.model, self.tokenizer, context)
+        seq2seq = self.model.config.is_encoder_decoder
+        write = naive.seq2seq_answer if seq2seq else naive.causal_answer
+        return write(self.model, self.tokenizer, context)
 
 
 def scorer(name: str, model: Any) -> Scorer:
@@ -56,6 +68,15 @@ def scorer(name: str, model: Any) -> Scorer:
             lambda model, tokenizer, text: naive.causal_score(model, tokenizer, "", text)[0],
             lambda model, tokenizer, context, target, _: naive.causal_score(
                 model, tokenizer, context, target
+            ),
+        )
+    if name == "demo-seq2seq":
+        return Scorer(
+            model,
+            tokenizer,
+            lambda model, tokenizer, text: naive.seq2seq_score(model, tokenizer, "", text)[0],
+            lambda model, tokenizer, context, target, _: naive.seq2seq_score(
+                model, tokenizer, context, target.lstrip()
             ),
         )
     return Scorer(model, tokenizer, naive.masked_text_score, naive.masked_score)
@@ -87,6 +108,16 @@ def causal() -> Scorer:
 @pytest.fixture(scope="module")
 def masked() -> Scorer:
     return trained("demo-masked")
+
+
+@pytest.fixture(scope="module")
+def seq2seq() -> Scorer:
+    return trained("demo-seq2seq")
+
+
+@pytest.fixture(scope="module")
+def untrained_seq2seq() -> Scorer:
+    return untrained("demo-seq2seq")
 
 
 @pytest.fixture(scope="module")
@@ -180,6 +211,13 @@ def test_causal_tokenizer_is_lossless_and_adds_one_bos(causal: Scorer) -> None:
     assert longest <= causal.model.config.max_position_embeddings
 
 
+def test_seq2seq_tokenizer_is_lossless_and_adds_one_end_token(seq2seq: Scorer) -> None:
+    for text in [*fresh_documents(20), "any other text: naïve 東京 \U0001f642\n\n tail "]:
+        ids = seq2seq.tokenizer(text)["input_ids"]
+        assert ids[-1] == seq2seq.tokenizer.eos_token_id and ids.count(ids[-1]) == 1
+        assert seq2seq.tokenizer.decode(ids[:-1]) == text
+
+
 @pytest.mark.parametrize("name", DEMO_MODELS)
 def test_no_token_crosses_from_context_to_target(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODELS[name])
@@ -208,6 +246,12 @@ def test_causal_bits_per_byte_lie_above_the_entropy_and_within_ten_percent(causa
     assert entropy < model_bits_per_byte(causal, texts) < 1.1 * entropy
 
 
+def test_seq2seq_bits_per_byte_lie_above_the_entropy_and_within_a_fifth(seq2seq: Scorer) -> None:
+    texts = fresh_documents(100)
+    entropy = world_bits_per_byte(texts)
+    assert entropy < model_bits_per_byte(seq2seq, texts) < 1.2 * entropy
+
+
 def test_masked_pseudo_bits_lie_below_the_entropy_as_words_see_both_sides(masked: Scorer) -> None:
     texts = fresh_documents(20)
     entropy = world_bits_per_byte(texts)
@@ -226,6 +270,24 @@ def test_masked_is_far_above_chance(masked: Scorer) -> None:
     assert minimal_pairs_accuracy(masked, 60) > 0.9
     assert cloze_accuracy(masked, 100) > 0.9
     assert sentiment_accuracy(masked, 100) > 0.9
+
+
+def test_seq2seq_is_far_above_chance(seq2seq: Scorer) -> None:
+    assert minimal_pairs_accuracy(seq2seq, 100) > 0.9
+    assert cloze_accuracy(seq2seq, 100) > 0.9
+    assert sentiment_accuracy(seq2seq, 100) > 0.9
+    assert qa_accuracy(seq2seq, 60) > 0.8
+    assert translation_bleu(seq2seq, 40) > 60
+
+
+def test_untrained_seq2seq_is_at_chance(untrained_seq2seq: Scorer) -> None:
+    texts = fresh_documents(20)
+    assert model_bits_per_byte(untrained_seq2seq, texts) > 4 * world_bits_per_byte(texts)
+    assert 0.35 < minimal_pairs_accuracy(untrained_seq2seq, 100) < 0.65
+    assert cloze_accuracy(untrained_seq2seq, 60) < 0.05
+    assert 0.35 < sentiment_accuracy(untrained_seq2seq, 100) < 0.65
+    assert qa_accuracy(untrained_seq2seq, 20) < 0.1
+    assert translation_bleu(untrained_seq2seq, 20) < 5
 
 
 def test_untrained_causal_is_at_chance(untrained_causal: Scorer) -> None:
