@@ -27,7 +27,7 @@ _RIGHT = ("change", "interval", "margin", "n", "flips", "p", "can show", "n need
 def print_report(report: GateReport, stream: TextIO | None = None) -> None:
     """Print a report; the last line is the verdict and the exit code."""
     out = stream or sys.stdout
-    console = Console(file=out, highlight=False, width=None if out.isatty() else 180)
+    console = Console(file=out, highlight=False, width=None if out.isatty() else 200)
     for name, identity in report.runs.items():
         step = f", step {identity['step']}" if identity.get("step") is not None else ""
         console.print(Text(f"{name:10} {identity.get('model')}{step}, run {identity.get('run_id')}"))

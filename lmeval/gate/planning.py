@@ -15,7 +15,7 @@ import numpy as np
 
 from lmeval.compare import require_comparable
 from lmeval.errors import NotComparableError
-from lmeval.gate.bounds import level_of
+from lmeval.gate.bounds import ScoreLevel, level_of
 from lmeval.gate.config import Defaults, GateConfig, Rule
 from lmeval.gate.rules import BOOTSTRAP_SEED, RuleResult, judge, margin_of_difference, resolution
 from lmeval.gate.suite import bind_rules, missing
@@ -142,13 +142,22 @@ def _own_stderr(rule: Rule, task: TaskScores, metric: MetricScores) -> float | N
     )
     if level is None:
         return None
+    if isinstance(level, ScoreLevel):
+        share = _wary(level.value, level.n)
+        return math.sqrt(share * (1 - share) / level.n)
     return level.stderr / level.value if metric.interval == "log_ratio" else level.stderr
+
+
+def _wary(share: float, n: int) -> float:
+    """A share of 0/1 scores, never 0 or 1 (Agresti & Coull 1998): another model may err where this one is right."""
+    return (share * n + 2) / (n + 4)
 
 
 def _assumption(metric: MetricScores, task: TaskScores, correlation: float) -> str:
     text = f"assumed: the two models' scores correlate at {correlation:g}"
     if metric.interval == "proportion":
-        flips = 2 * (1 - correlation) * metric.value * (1 - metric.value)
+        share = _wary(metric.value, task.num_documents)
+        flips = 2 * (1 - correlation) * share * (1 - share)
         text += f", so {100 * flips:.2g} % of the documents flip"
     return text
 

@@ -17,6 +17,7 @@ IN_WORDS: dict[Verdict, str] = {
     "NOT_COMPARABLE": "NOT COMPARABLE",
 }
 
+_NOISE = 5e-5  # of points and per cent: less is rounding of likelihoods, and nobody's margin
 _ON_ONE = ("0-1", "-1-1", "0-2")  # units of scores that people speak of in points of 100
 
 
@@ -36,16 +37,18 @@ def size(result: RuleResult, x: float) -> str:
 
 
 def _scaled(result: RuleResult, x: float) -> tuple[float, str]:
-    if result.log_scale:  # a perplexity exp(-x) times as large
-        return 100 * (1 - math.exp(-max(x, -700.0))), "%"
     margin = result.rule.margin
-    if margin is not None and margin.relative and result.baseline:
-        return 100 * x / abs(result.baseline), "%"
-    if result.unit in _ON_ONE:
-        return 100 * x, "points"
-    if result.unit == "0-100":
-        return x, "points"
-    return x, result.unit
+    if result.log_scale:  # a perplexity exp(-x) times as large
+        value, unit = 100 * (1 - math.exp(-max(x, -700.0))), "%"
+    elif margin is not None and margin.relative and result.baseline:
+        value, unit = 100 * x / abs(result.baseline), "%"
+    elif result.unit in _ON_ONE:
+        value, unit = 100 * x, "points"
+    elif result.unit == "0-100":
+        value, unit = x, "points"
+    else:
+        return x, result.unit
+    return (0.0 if abs(value) < _NOISE else value), unit
 
 
 def number(x: float, *, signed: bool = False) -> str:
