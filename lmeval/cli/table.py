@@ -126,6 +126,8 @@ def _notes(record: RunRecord) -> list[str]:
     notes += [f"{name}: left out, {why}" for name, why in record.skipped.items()]
     if record.efficiency.path == "plain" and record.model.type == "causal" and record.efficiency.note:
         notes.append(f"the plain path was taken: {record.efficiency.note}")
+    if record.model.type == "seq2seq" and record.efficiency.note:
+        notes.append(record.efficiency.note)
     return notes
 
 

@@ -219,7 +219,7 @@ class Seq2SeqEngine:
         self.versions = network.versions
         self.peak_memory_bytes = network.peak_memory_bytes
         self.max_length = max_length
-        self.usage = Usage(note="contexts are encoded once for all their targets")
+        self.usage = Usage()
         rules = decoder_rules(network.model, language_tokens(encoder.hf), encoder.hf)
         self.pairs = PairEncoder(encoder, rules, source_window=max_length, target_window=target_length)
         self.scorer = Seq2SeqScorer(network, batch_tokens, self.usage)

@@ -59,7 +59,8 @@ def test_the_demo_model_does_all_five_kinds(demo: tuple[Ran, Path]) -> None:
 def test_the_record_says_what_was_shared_and_that_texts_answer_an_empty_input(demo: tuple[Ran, Path]) -> None:
     ran, output = demo
     cost = record_of(output, ran)["efficiency"]
-    assert cost["path"] == "plain" and EMPTY_INPUT in cost["note"]
+    assert (cost["path"], cost["note"]) == ("plain", EMPTY_INPUT)
+    assert f"{EMPTY_INPUT}\n" in ran.out
     assert cost["tokens_distinct"] < cost["tokens_requested"]
     assert 0.9 < cost["slot_occupancy"] <= 1 and cost["tokens_generated"] > 0
 
