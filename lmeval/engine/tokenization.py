@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -132,12 +134,20 @@ class TextEncoder:
         if self.backend is not None:
             content = self.backend.to_str()
         else:
-            content = json.dumps(sorted(self.hf.get_vocab().items()), ensure_ascii=False)
+            content = json.dumps(
+                [sorted(self.hf.get_vocab().items()), self._files_sha256()], ensure_ascii=False
+            )
         special = json.dumps(
             [self.bos_id, self.eos_id, self.cls_id, self.sep_id, self.mask_id, self.adds_bos]
         )
         sha256 = hashlib.sha256((content + special).encode("utf-8", "surrogatepass")).hexdigest()
         return TokenizerRecord(id=self.source, sha256=sha256, adds_bos=self.adds_bos)
+
+    def _files_sha256(self) -> list[str]:
+        """Hashes of a slow tokenizer's files: SentencePiece models (Marian has two) say more than its vocabulary."""
+        with tempfile.TemporaryDirectory() as folder:
+            files = sorted(Path(file) for file in self.hf.save_vocabulary(folder) or () if file)
+            return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
 
 
 def move_trailing_space(context: str, target: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import MarianTokenizer
 
 from lmeval.engine.encoder_decoder import EncoderDecoder
 from lmeval.engine.seq2seq import EMPTY_INPUT, Seq2SeqEngine
+from lmeval.engine.tokenization import TextEncoder
 from lmeval.errors import RequestError
 from lmeval.records import ScoreOutput, ScoreRequest
 from tests.engine import small_tokenizers
@@ -273,6 +276,19 @@ def test_marians_targets_have_a_vocabulary_of_their_own(tmp_path: Path) -> None:
     assert labels != encode(target)["input_ids"]
     wanted = naive.labels(made, encode("the cat")["input_ids"], labels, list(range(len(labels) - 1)))[0]
     assert output.loglikelihood == pytest.approx(wanted, abs=TOLERANCE_NATS)
+
+
+def test_marians_identity_is_more_than_its_vocabulary(tmp_path: Path) -> None:
+    small_tokenizers.marian(tmp_path)
+    source, target, vocabulary = (str(tmp_path / f) for f in ("source.model", "target.model", "vocab.json"))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Recommended: pip install sacremoses")
+        made = [
+            MarianTokenizer(*spm, vocabulary)
+            for spm in ((source, target), (target, source), (source, target))
+        ]
+    one, other, same = (TextEncoder(tokenizer, "test").record().sha256 for tokenizer in made)
+    assert one == same != other
 
 
 def test_marians_target_language_stands_before_the_context(tmp_path: Path) -> None:
