@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,7 @@ def _sacrebleu(
     unit: str,
     *,
     higher_is_better: bool = True,
+    bounds: tuple[float, float] = (0.0, 100.0),
     document_scores: Callable[[FloatArray], FloatArray] | None = None,
 ) -> Metric:
     return Metric(
@@ -179,6 +181,7 @@ def _sacrebleu(
         _signature(make),
         unit=unit,
         higher_is_better=higher_is_better,
+        bounds=bounds,
         document_scores=document_scores or _scores(make),
     )
 
@@ -186,5 +189,5 @@ def _sacrebleu(
 TRANSLATION_METRICS = {
     "bleu": _sacrebleu(_bleu, "0-100", document_scores=_sentence_bleu),
     "chrf": _sacrebleu(_chrf, "0-100"),
-    "ter": _sacrebleu(_ter, "edits per 100 reference words", higher_is_better=False),
+    "ter": _sacrebleu(_ter, "edits per 100 reference words", higher_is_better=False, bounds=(0.0, math.inf)),
 }

@@ -355,3 +355,18 @@ def test_real_metrics_of_a_corpus() -> None:
     )
     assert found.p_worse(0.05) < 0.01
     assert found.p_not_worse(0.05) > 0.99
+
+
+def test_one_changed_translation_among_many_is_judged_by_what_it_could_do() -> None:
+    """BLEU counts as bounded, so that a batch size that changes one text in 1,000 can still pass."""
+    metric, rng = find_metric("bleu"), np.random.default_rng(0)
+    total = rng.integers(8, 30, size=1000)
+    matches = [rng.binomial(np.maximum(total - order, 1), 0.6) for order in range(4)]
+    totals = [np.maximum(total - order, 1) for order in range(4)]
+    before = np.column_stack([total, total, *matches, *totals]).astype(np.float64)
+    after = before.copy()
+    after[0, 2:6] -= 1
+    found = pair("bootstrap", before, after, aggregate=metric.aggregate, bounds=metric.bounds)
+    assert isinstance(found, GuardedDifference) and found.caveats == ()
+    assert found.p_not_worse(1.0) < 0.01  # one point of BLEU
+    assert found.p_not_worse(0.1) > 0.05
