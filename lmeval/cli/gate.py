@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,29 +19,7 @@ if TYPE_CHECKING:
     from lmeval.gate.suite import GateReport
     from lmeval.run import Job
 
-STDOUT = Path("-")
 _RUN = "With --model, as in `lmeval run`"
-
-
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """Where a report goes; a path of "-" is standard output, which then carries nothing else."""
-
-    json: Path | None = None
-    junit: Path | None = None
-    markdown: Path | None = None
-    github: bool = False
-
-    def __post_init__(self) -> None:
-        to_stdout = [name for name in ("json", "junit", "markdown") if getattr(self, name) == STDOUT]
-        if len(to_stdout) > 1 or (to_stdout and self.github):
-            both = " and ".join([f"--{name} -" for name in to_stdout] + ["--github"] * self.github)
-            raise UsageError(f"{both} would both write to standard output", fix="give a file name for one")
-
-    @property
-    def uses_stdout(self) -> bool:
-        """One of the formats is written to standard output."""
-        return STDOUT in (self.json, self.junit, self.markdown)
 
 
 def gate(
@@ -105,9 +82,13 @@ def gate(
     quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=_RUN)] = False,
 ) -> None:
     """Judge a run by a baseline: exit code 0 PASS, 10 FAIL, 11 INCONCLUSIVE, 12 NOT COMPARABLE."""
+    from lmeval.cli.gate_output import Outputs, emit
+
     outputs = Outputs(json_file, junit, markdown, github)
     settings = load_gate_file(config) if config else GateConfig()
-    check_candidate(candidate, model, tasks, sequential=bool(sequential))
+    check_candidate(
+        candidate, model, tasks, sequential=bool(sequential), write_config=write_config is not None
+    )
     paths = baseline_paths(settings, baseline, anchor, None if write_config else history)
     if model is not None and tasks is not None:
         job = make_job(
@@ -146,7 +127,9 @@ def gate(
     raise typer.Exit(report.exit_code)
 
 
-def check_candidate(candidate: str | None, model: str | None, tasks: str | None, *, sequential: bool) -> None:
+def check_candidate(
+    candidate: str | None, model: str | None, tasks: str | None, *, sequential: bool, write_config: bool
+) -> None:
     """Refuse anything but a run to judge, or a model to run and its tasks."""
     if candidate is not None and model is not None:
         raise UsageError("CANDIDATE and --model are both given", fix="give the run, or the model to run")
@@ -157,6 +140,8 @@ def check_candidate(candidate: str | None, model: str | None, tasks: str | None,
         )
     if (model is None) != (tasks is None):
         raise UsageError("--model and --tasks belong together", fix="give both, or a CANDIDATE alone")
+    if model is not None and write_config:
+        raise UsageError("--write-config is for a run that is finished", fix="give a CANDIDATE, not --model")
     if sequential and model is None:
         raise UsageError(
             "--sequential is for a model that is run: a finished run has all its documents",
@@ -286,64 +271,17 @@ def write_default_config(file: Path, candidate: str, paths: BaselinePaths) -> No
     """Write the default rules of these runs as a gate file.
 
     Raises:
-        UsageError: The file is there already, or cannot be written.
+        UsageError: The file is there already or cannot be written, or there is no baseline.
     """
+    from lmeval.cli.gate_output import write_file
     from lmeval.gate.starter import gate_file_text
     from lmeval.runs import load_run
 
-    assert paths.baseline is not None, "without rules there is a baseline"
+    if paths.baseline is None:
+        raise UsageError("--write-config makes rules for the tasks of a baseline", fix="give --baseline RUN")
     if file.exists():
         raise UsageError(f"{file} exists and is not overwritten.", fix="take another name")
     base = os.path.relpath(paths.baseline, file.parent)
     text = gate_file_text(load_run(candidate), load_run(paths.baseline), base)
-    _write(file, text)
+    write_file(file, text)
     typer.echo(f"wrote {file}; next: lmeval gate {candidate} --config {file}")
-
-
-def emit(report: GateReport, outputs: Outputs) -> None:
-    """Print the table and write what was asked for, whatever the verdict."""
-    from lmeval.cli.gate_table import print_report
-    from lmeval.gate.formats import json_text, junit_text
-    from lmeval.gate.summary import markdown_text
-
-    writers: Mapping[str, tuple[Path | None, Callable[[GateReport], str]]] = {
-        "json": (outputs.json, json_text),
-        "junit": (outputs.junit, junit_text),
-        "markdown": (outputs.markdown, markdown_text),
-    }
-    print_report(report, sys.stderr if outputs.uses_stdout else sys.stdout)
-    for path, make in writers.values():
-        if path == STDOUT:
-            sys.stdout.write(make(report))
-        elif path is not None:
-            _write(path, make(report))
-    if outputs.github:
-        _tell_github(report)
-
-
-def _write(path: Path, text: str) -> None:
-    from lmeval.store import write_whole
-
-    try:
-        write_whole(path, text)
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be written: {error.strerror}.", fix="give another file name"
-        ) from None
-
-
-def _tell_github(report: GateReport) -> None:
-    from lmeval.gate.summary import SUMMARY_BYTES, annotation_lines, github_summary
-
-    for line in annotation_lines(report):
-        typer.echo(line)
-    name = os.environ.get("GITHUB_STEP_SUMMARY")
-    if not name:
-        typer.echo("--github: no job summary is written, since GITHUB_STEP_SUMMARY is not set", err=True)
-        return
-    try:
-        with Path(name).open("ab") as stream:
-            room = SUMMARY_BYTES - stream.tell()  # what the step wrote before counts too
-            stream.write(github_summary(report, room).encode("utf-8", "replace"))
-    except OSError as error:
-        raise UsageError(f"The job summary {name} cannot be written: {error.strerror}.") from None

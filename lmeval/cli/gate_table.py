@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lmeval.gate.cells import COLUMNS, cells, legend, with_flips
+from lmeval.gate.cells import COLUMNS, cells, gravest_first, legend, with_flips
 from lmeval.gate.rules import RuleResult, Verdict, cut_start
 from lmeval.gate.suite import GateReport
 from lmeval.gate.words import IN_WORDS, flip_lines, sentence, subject, visible
@@ -21,6 +21,7 @@ STYLES: dict[Verdict, str] = {
     "INCONCLUSIVE": "yellow",
     "NOT_COMPARABLE": "bold magenta",
 }
+NUM_WITH_FLIPS = 10
 _RIGHT = ("change", "interval", "margin", "n", "flips", "p", "can show", "n needed")
 
 
@@ -42,8 +43,12 @@ def print_report(report: GateReport, stream: TextIO | None = None) -> None:
             console.print(
                 Text(f"{subject(result)}: {' '.join(result.caveats)}", style="yellow"), soft_wrap=True
             )
-    for result in with_flips(report.results):
+    flipped = list(with_flips(gravest_first(report.results)))
+    for result in flipped[:NUM_WITH_FLIPS]:
         _print_flips(console, result)
+    if len(flipped) > NUM_WITH_FLIPS:
+        left = f"the worst flips of {len(flipped) - NUM_WITH_FLIPS} more are in --json and --markdown"
+        console.print(Text(left, style="dim"))
     for note in report.notes:
         console.print(Text(printable(note), style="yellow"), soft_wrap=True)
     verdict = Text.assemble(

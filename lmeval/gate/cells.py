@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lmeval.gate.rules import RuleResult
+from lmeval.gate.rules import RuleResult, Verdict
 from lmeval.gate.words import IN_WORDS, amount, interval_text, margin_text, p_text, size, value_text
 
+GRAVEST_FIRST: tuple[Verdict, ...] = ("NOT_COMPARABLE", "FAIL", "INCONCLUSIVE", "PASS")
 COLUMNS = (
     "verdict",
     "task",
@@ -78,6 +79,11 @@ def legend(alpha: float, power: float) -> str:
         f"change: above 0 is better; interval: {100 * (1 - 2 * alpha):g} %; can show: the margin at which an unchanged "
         f"model passes with probability {power:g} (α {alpha:g}); n needed: documents that the given margin needs"
     )
+
+
+def gravest_first(results: Sequence[RuleResult]) -> list[RuleResult]:
+    """The results by verdict, in their own order where that is the same."""
+    return sorted(results, key=lambda result: GRAVEST_FIRST.index(result.verdict))
 
 
 def with_flips(results: Sequence[RuleResult]) -> Iterator[RuleResult]:

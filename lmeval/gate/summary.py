@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
-from lmeval.gate.cells import COLUMNS, cells, legend, with_flips
+from lmeval.gate.cells import COLUMNS, GRAVEST_FIRST, cells, gravest_first, legend, with_flips
 from lmeval.gate.formats import outcome
 from lmeval.gate.rules import RuleResult, Verdict
 from lmeval.gate.suite import GateReport
@@ -22,7 +22,6 @@ NUM_ANNOTATIONS = 10  # of a step; GitHub leaves out the others
 _CUT_NOTE = "\n\n*{left} more rows and sections did not fit here; `--json` and `--markdown` have all.*\n"
 
 _ICONS: dict[Verdict, str] = {"PASS": "✅", "FAIL": "❌", "INCONCLUSIVE": "❔", "NOT_COMPARABLE": "🚫"}
-_ORDER: tuple[Verdict, ...] = ("NOT_COMPARABLE", "FAIL", "INCONCLUSIVE", "PASS")
 
 
 def markdown_text(report: GateReport) -> str:
@@ -49,7 +48,7 @@ def github_summary(report: GateReport, room: int = SUMMARY_BYTES) -> str:
 def _pieces(report: GateReport) -> Iterator[str]:
     """The Markdown in parts that can be left out from the end: a table row, or a whole section."""
     alpha = report.config.defaults.alpha
-    ordered = sorted(report.results, key=lambda result: _ORDER.index(result.verdict))
+    ordered = gravest_first(report.results)
     yield _head(report)
     if ordered:
         yield f"\n| {' | '.join(COLUMNS)} |\n|{' --- |' * len(COLUMNS)}\n"
@@ -133,7 +132,7 @@ def annotation_lines(report: GateReport) -> list[str]:
     verdict = f"lmeval gate: {IN_WORDS[report.verdict]}"
     counts = [
         f"{count} {IN_WORDS[name]}"
-        for name in _ORDER
+        for name in GRAVEST_FIRST
         if (count := sum(result.verdict == name for result in report.results))
     ]
     whole: AnnotationLevel = "notice" if report.verdict == "PASS" else "error"

@@ -79,6 +79,14 @@ def test_the_table_says_what_the_specification_lists(runs: Path) -> None:
     assert "no gate file: these are default rules" in ran.out
 
 
+def test_the_flips_of_ten_rules_are_enough_for_a_terminal(tmp_path: Path) -> None:
+    finished_run(tmp_path / "base", {f"quiz_{i}": chosen(flags(40)) for i in range(12)})
+    finished_run(tmp_path / "cand", {f"quiz_{i}": chosen(flags(40, range(i + 1))) for i in range(12)})
+    ran = lmeval("gate", tmp_path / "cand", "--baseline", tmp_path / "base")
+    assert ran.out.count("worst flips of quiz_") == 10 and "the worst flips of 2 more are in --json" in ran.out
+    assert ran.out.index("worst flips of quiz_11") < ran.out.index("worst flips of quiz_1 ")  # FAIL first
+
+
 # ---- wrong usage: 2, one message ----
 
 
@@ -96,6 +104,10 @@ def test_the_table_says_what_the_specification_lists(runs: Path) -> None:
         (["gate", "good", "--baseline", "base", "--json", "-", "--github"], "both write to standard output"),
         (["gate", "good", "--baseline", "base", "--json", "no/such/folder/x"], "cannot be written"),
         (["gate", "good", "--baseline", "base", "--basline", "x"], "--basline"),
+        (
+            ["gate", "--model", "demo", "--tasks", "demo_cloze", "--baseline", "base", "--write-config", "x"],
+            "finished",
+        ),
     ],
 )
 def test_wrong_usage_is_one_message(
@@ -105,6 +117,7 @@ def test_wrong_usage_is_one_message(
     ran = lmeval(*arguments)
     assert ran.code == 2
     assert message in ran.err and ran.err.startswith("error: ") and "Traceback" not in ran.err
+    assert "exit code" not in ran.out  # no verdict is printed that the exit code is not
 
 
 def write(folder: Path, text: str) -> Path:
@@ -275,6 +288,9 @@ def test_the_default_rules_can_be_written_to_a_file_that_gives_the_same_verdicts
     assert found[0] == found[1]
     again = lmeval("gate", "runs/cand", "--baseline", "runs/base", "--write-config", "ci/gate.yaml")
     assert again.code == 2 and "not overwritten" in again.err
+    bounds = write(tmp_path, "version: 1\ngates: [{task: quiz, metric: acc, rule: {min: 0.5}}]\n")
+    without = lmeval("gate", "runs/cand", "--config", bounds, "--write-config", "other.yaml")
+    assert without.code == 2 and "give --baseline RUN" in without.err
 
 
 # ---- outputs ----
