@@ -56,14 +56,14 @@ class _Builder:
         """Apply one parser event."""
         line = event.start_mark.line + 1
         if getattr(event, "tag", None) is not None:
-            raise self.fail(f"The YAML tag {event.tag} is not allowed: a task file is plain data.", line)
+            raise self.fail(f"The YAML tag {event.tag} is not allowed: the file is plain data.", line)
         if isinstance(event, yaml.AliasEvent):
             raise self.fail(f"YAML aliases are not allowed: *{event.anchor}; write the value out.", line)
         if isinstance(event, yaml.DocumentStartEvent):
             self.num_documents += 1
             if self.num_documents > 1:
                 raise self.fail(
-                    "A second YAML document ('---'): a task file holds one; use `variants`.", line
+                    "A second YAML document ('---'): a file holds one (of a task file, see `variants`).", line
                 )
         elif isinstance(event, yaml.ScalarEvent):
             self.scalar(event, line)
