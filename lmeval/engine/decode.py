@@ -35,6 +35,8 @@ WORTH_TOKENS = (
 class Rows(Protocol):
     """Texts that a model continues side by side, in the order in which they were added."""
 
+    num_shared: int  # tokens that all prompts begin with and that are read once for all
+
     def add(self, prompts: Sequence[Ids]) -> Tensor:
         """Read further prompts; (b, V) logits of the token after each."""
         ...
@@ -147,7 +149,7 @@ class Decoder:
         """Until queue and rows are empty. `live` holds the slots of the rows, so that a caller can see them."""
         rows = self.make_rows()
         while queue or live:
-            fresh = self._take(queue, len(live))
+            fresh = self._take(queue, len(live), rows.num_shared)
             live += fresh
             if fresh:
                 first = len(live) - len(fresh)
@@ -169,12 +171,12 @@ class Decoder:
                 rows.keep(kept)
                 live[:] = [live[row] for row in kept]
 
-    def _take(self, queue: deque[Slot], num_live: int) -> list[Slot]:
+    def _take(self, queue: deque[Slot], num_live: int, num_shared: int) -> list[Slot]:
         """The next slots to begin, if it is worth it: reading one short prompt costs as much as a step of all rows."""
         taken: list[Slot] = []
         tokens = 0
         while queue and num_live + len(taken) < self.max_rows:
-            tokens += len(queue[0].prompt.ids)
+            tokens += len(queue[0].prompt.ids) - num_shared
             if taken and tokens > PREFILL_TOKENS:
                 break
             taken.append(queue.popleft())
@@ -229,6 +231,8 @@ def draw(logits: Tensor, decoding: DecodingSettings, rng: np.random.Generator) -
 
 class CachedRows:
     """Left-padded rows that step token by token with transformers' own key/value cache."""
+
+    num_shared = 0
 
     def __init__(self, network: Network, pad_id: int, usage: Usage) -> None:
         self.network, self.pad_id, self.usage = network, pad_id, usage
@@ -300,6 +304,8 @@ class CachedRows:
 
 class RecomputedRows:
     """Right-padded rows that run whole at every step: for models whose state is not a key/value cache."""
+
+    num_shared = 0
 
     def __init__(self, network: Network, usage: Usage) -> None:
         self.network, self.usage = network, usage

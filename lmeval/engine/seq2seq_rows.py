@@ -115,6 +115,8 @@ class Seq2SeqRows:
         usage: Gains the tokens computed.
     """
 
+    num_shared = 0
+
     def __init__(
         self,
         network: EncoderDecoder,
