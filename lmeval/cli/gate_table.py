@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import TextIO
 
 from rich.console import Console
@@ -22,6 +23,8 @@ STYLES: dict[Verdict, str] = {
     "NOT_COMPARABLE": "bold magenta",
 }
 NUM_WITH_FLIPS = 10
+_LEAST = ("method", "n needed", "can show", "p", "flips", "n")  # what can be done without, first to go first
+_WRAPPED = 24  # characters that a method's name is given at least
 _RIGHT = ("change", "interval", "margin", "n", "flips", "p", "can show", "n needed")
 
 
@@ -34,7 +37,7 @@ def print_report(report: GateReport, stream: TextIO | None = None) -> None:
         console.print(Text(f"{name:10} {identity.get('model')}{step}, run {identity.get('run_id')}"))
     alpha = report.config.defaults.alpha
     if report.results:
-        console.print(_table(report))
+        _print_table(console, report.results)
         console.print(Text(legend(alpha, report.config.defaults.power), style="dim"), soft_wrap=True)
     for result in report.results:
         if result.verdict != "PASS":
@@ -57,15 +60,34 @@ def print_report(report: GateReport, stream: TextIO | None = None) -> None:
     console.print(verdict)
 
 
-def _table(report: GateReport) -> Table:
-    table = Table(*COLUMNS)
-    for column in table.columns:
-        if column.header in _RIGHT:
-            column.justify = "right"
-    for result in report.results:
-        verdict, *others = cells(result)
+def _print_table(console: Console, results: Sequence[RuleResult]) -> None:
+    """Print the rows, without the columns that the terminal has no room for."""
+    rows = [cells(result) for result in results]
+    columns = _that_fit(rows, console.width)
+    table = Table()
+    for column in columns:
+        table.add_column(column, justify="right" if column in _RIGHT else "left")
+    for result, row in zip(results, rows, strict=True):
+        verdict, *others = (row[COLUMNS.index(column)] for column in columns)
         table.add_row(Text(verdict, style=STYLES[result.verdict]), *map(Text, others))
-    return table
+    console.print(table)
+    if left_out := [column for column in COLUMNS if column not in columns]:
+        text = f"no room for {', '.join(left_out)}: widen the terminal, or see --markdown or --json"
+        console.print(Text(text, style="dim"), soft_wrap=True)
+
+
+def _that_fit(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    """The columns that fit side by side; the first of _LEAST goes first."""
+    widths = {
+        column: min(_WRAPPED if column == "method" else width, max(map(len, (column, *entries))))
+        for column, *entries in zip(COLUMNS, *rows, strict=True)
+    }
+    columns = list(COLUMNS)
+    for column in _LEAST:
+        if sum(widths[name] + 3 for name in columns) + 1 <= width:
+            break
+        columns.remove(column)
+    return columns
 
 
 def _print_sentence(console: Console, result: RuleResult, alpha: float) -> None:

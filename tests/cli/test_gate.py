@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
@@ -12,11 +13,15 @@ from typing import Any
 
 import junitparser
 import pytest
+from rich.console import Console
 
+from lmeval.cli.gate_table import _print_table
+from lmeval.gate.cells import COLUMNS
 from lmeval.gate.config import load_gate_file
 from lmeval.gate.suite import EXIT_CODES
 from tests.cli.command import Ran, lmeval
 from tests.gate.finished import Task, chosen, finished_run, flags, read, written
+from tests.gate.results import result
 
 N = 1000
 WRONG = range(300, 400)
@@ -83,8 +88,26 @@ def test_the_flips_of_ten_rules_are_enough_for_a_terminal(tmp_path: Path) -> Non
     finished_run(tmp_path / "base", {f"quiz_{i}": chosen(flags(40)) for i in range(12)})
     finished_run(tmp_path / "cand", {f"quiz_{i}": chosen(flags(40, range(i + 1))) for i in range(12)})
     ran = lmeval("gate", tmp_path / "cand", "--baseline", tmp_path / "base")
-    assert ran.out.count("worst flips of quiz_") == 10 and "the worst flips of 2 more are in --json" in ran.out
+    assert (
+        ran.out.count("worst flips of quiz_") == 10 and "the worst flips of 2 more are in --json" in ran.out
+    )
     assert ran.out.index("worst flips of quiz_11") < ran.out.index("worst flips of quiz_1 ")  # FAIL first
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(200, 0), (130, 1), (100, 4), (60, 6)])
+def test_a_narrow_terminal_gets_fewer_columns_and_is_told(width: int, left_out: int) -> None:
+    console = Console(file=io.StringIO(), width=width)
+    _print_table(console, [result("FAIL"), result("PASS")])
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    note = re.search("no room for (.*): widen", text)
+    missing = note[1].split(", ") if note else []
+    assert len(missing) == left_out
+    shown = [column for column in COLUMNS if column not in missing]
+    header = text[: text.index("┡")]
+    assert header.splitlines()[-1].count("┃") == len(shown) + 1
+    assert set(shown) >= {"verdict", "task", "metric", "change", "interval", "margin"}
+    if width > 60:
+        assert all(column in header for column in shown) and "-1.00 points" in text
 
 
 # ---- wrong usage: 2, one message ----
