@@ -265,6 +265,7 @@ class CausalEngine:
         self.peak_memory_bytes = network.peak_memory_bytes
         self.max_length = max_length
         self.usage = Usage()
+        self._has_processors: bool | None = None
         self.scorer = CausalScorer(network, batch_tokens, self.usage)
 
     @property
@@ -322,6 +323,15 @@ class CausalEngine:
             return self._slot_rows
         return self._cached_rows if self._takes_cache else self._recomputed_rows
 
+    def _processors_of(self, prompt: Ids, max_new_tokens: int) -> decode.Processors | None:
+        """The generation configuration's; where it has none for one prompt, it has none for any."""
+        if self._has_processors is False:
+            return None
+        ids = self.network.to_device(prompt)[None]
+        found = decode.configured_processors(self.network.model, ids, max_new_tokens=max_new_tokens)
+        self._has_processors = found is not None
+        return found
+
     def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
         """Continuations, greedy, drawn or searched for."""
         prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
@@ -372,5 +382,6 @@ class CausalEngine:
             decode.eos_token_ids(network.model, self.encoder),
             usage,
             max_rows=1 if self.scorer.same_length else max_rows,
+            processors=self._processors_of,
         )
         yield from decoder.run(requests, prompts)

@@ -2,8 +2,10 @@
 
 A row that comes to its stop, its end token or its limit leaves at once, and the next prompt takes its place. Stops
 are looked for in the decoded text of what was generated, never in the prompt, row by row, and cut at the earliest.
-Of equal logits the lowest token id is taken. How rows are run is the business of a `Rows`: see `slots` for models
-whose attention can be handed a shared prefix, and `CachedRows` and `RecomputedRows` here for the others.
+Of equal logits the lowest token id is taken. What a model's generation configuration makes `generate` do to logits
+(a repetition penalty, forced and forbidden tokens) is done here by the same processors. How rows are run is the
+business of a `Rows`: see `slots` for models whose attention can be handed a shared prefix, and `CachedRows` and
+`RecomputedRows` here for the others.
 """
 
 from __future__ import annotations
@@ -30,6 +32,9 @@ PREFILL_TOKENS = 8192  # prompt tokens, padding included, that are added to the 
 WORTH_TOKENS = (
     64  # rows wait for company until so many prompt tokens, or a quarter of the rows, can be added at once
 )
+
+
+Processors = Callable[[Tensor, Tensor], Tensor]  # (B, T) tokens so far, (B, V) logits -> logits
 
 
 class Rows(Protocol):
@@ -60,6 +65,7 @@ class Slot:
     specials: tuple[str, ...]  # left out of the text
     generated: list[int] = field(default_factory=list)
     rng: np.random.Generator | None = None
+    edit: Processors | None = None
 
     def restart(self) -> None:
         """Forget what was generated; the draws begin anew."""
@@ -112,6 +118,7 @@ class Decoder:
         eos_ids: Tokens that end a text.
         usage: Gains the tokens generated and the rows run for them.
         max_rows: Rows run at once; halved where the device runs out of memory.
+        processors: Of a prompt and its max_new_tokens; None where the rows see to it, or there are none.
     """
 
     def __init__(
@@ -121,9 +128,10 @@ class Decoder:
         eos_ids: frozenset[int],
         usage: Usage,
         max_rows: int,
+        processors: Callable[[Ids, int], Processors | None] | None = None,
     ) -> None:
         self.make_rows, self.encoder, self.eos_ids = make_rows, encoder, eos_ids
-        self.usage, self.max_rows = usage, max_rows
+        self.usage, self.max_rows, self.processors = usage, max_rows, processors
 
     def run(
         self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
@@ -156,6 +164,7 @@ class Decoder:
                 logits = rows.add([slot.prompt.ids for slot in fresh])
             else:
                 first, logits = 0, rows.step([slot.generated[-1] for slot in live])
+            logits = edited(logits, live[first:])
             ended = []
             for slot, token in zip(live[first:], choose_tokens(logits, live[first:]), strict=True):
                 slot.generated.append(token)
@@ -186,6 +195,8 @@ class Decoder:
             return []
         for slot in taken:
             slot.restart()
+            if self.processors is not None and slot.edit is None:
+                slot.edit = self.processors(slot.prompt.ids, slot.request.max_new_tokens)
         return taken
 
 
@@ -198,6 +209,44 @@ def _without(count: int, ended: Sequence[int]) -> list[int]:
     for hole, mover in zip(holes, movers, strict=True):
         kept[hole] = mover
     return kept
+
+
+def configured_processors(model: Any, input_ids: Tensor, **asked: Any) -> Processors | None:
+    """What `generate` would do to logits by the model's own generation configuration; None if nothing.
+
+    Args:
+        model: Of transformers.
+        input_ids: (1, T), of a prompt or of what an encoder reads.
+        asked: Further arguments of `generate`.
+    """
+    found: list[Any] = []
+
+    def catch(model: Any, input_ids: Tensor, logits_processor: Any, **others: Any) -> Tensor:
+        found.append(logits_processor)
+        return input_ids
+
+    mask = torch.ones_like(input_ids)
+    model.generate(
+        input_ids=input_ids,
+        attention_mask=mask,
+        do_sample=False,
+        num_beams=1,
+        custom_generate=catch,
+        **asked,
+    )
+    return found[0] if len(found[0]) else None
+
+
+def edited(logits: Tensor, slots: Sequence[Slot]) -> Tensor:
+    """(B, V) logits after the processors of their slots."""
+    if all(slot.edit is None for slot in slots):
+        return logits
+    changed = logits.float().clone()  # generate hands its processors float32 too
+    for row, slot in enumerate(slots):
+        if slot.edit is not None:
+            tokens = torch.tensor([[*slot.prompt.ids.tolist(), *slot.generated]], device=logits.device)
+            changed[row : row + 1] = slot.edit(tokens, changed[row : row + 1])
+    return changed
 
 
 def choose_tokens(logits: Tensor, slots: Sequence[Slot]) -> list[int]:

@@ -21,12 +21,12 @@ from torch import Tensor
 from transformers import EncoderDecoderCache
 
 from lmeval.engine.base import Usage
+from lmeval.engine.decode import Processors, configured_processors
 from lmeval.engine.encoder_decoder import EncoderDecoder, new_cache
 from lmeval.engine.network import returning
 from lmeval.engine.targets import Tokens
 from lmeval.engine.tokenization import Ids
 
-Processors = Callable[[Tensor, Tensor], Tensor]  # (B, T) decoder tokens, (B, V) logits -> logits
 FOR_A_SOURCE = (
     "encoder_repetition_penalty",
     "encoder_no_repeat_ngram_size",
@@ -37,25 +37,14 @@ def logits_processors(
     network: EncoderDecoder, source: Ids, start: Tokens, forced: int | None, max_new_tokens: int
 ) -> Processors | None:
     """What `generate` would do to a text's logits with the model's own generation configuration."""
-    found: list[Any] = []
-
-    def catch(model: Any, input_ids: Tensor, logits_processor: Any, **others: Any) -> Tensor:
-        found.append(logits_processor)
-        return input_ids
-
     assert len(start) == 1
-    ids = network.to_device(source)[None]
-    network.model.generate(
-        input_ids=ids,
-        attention_mask=torch.ones_like(ids),
+    return configured_processors(
+        network.model,
+        network.to_device(source)[None],
         decoder_start_token_id=start[0],
         forced_bos_token_id=forced,
         max_new_tokens=max_new_tokens,
-        do_sample=False,
-        num_beams=1,
-        custom_generate=catch,
     )
-    return found[0] if len(found[0]) else None
 
 
 class ProcessorsOf:

@@ -303,6 +303,35 @@ def test_a_layer_with_a_window_shorter_than_the_text_does_not_take_slots() -> No
     assert engine._choose_rows(60).__name__ == "_cached_rows"
 
 
+@pytest.mark.parametrize(
+    "configured",
+    [
+        {"repetition_penalty": 1.6},
+        {"no_repeat_ngram_size": 2},
+        {"suppress_tokens": [5, 9]},
+        {"min_new_tokens": 7},
+    ],
+)
+@pytest.mark.parametrize("shape", ["llama", "mamba"])
+def test_what_the_generation_configuration_does_to_logits_is_done(
+    shape: str, configured: dict[str, Any]
+) -> None:
+    plain = [expected(shape, prompt, NEVER, 12) for prompt in PROMPTS]
+    generation = model(shape).generation_config
+    before = {name: getattr(generation, name) for name in configured}
+    try:
+        generation.update(**configured)
+        outputs = generate(
+            causal_engine(model(shape), tokenizer()), [GenerationRequest(p, NEVER, 12) for p in PROMPTS]
+        )
+        wanted = [expected(shape, prompt, NEVER, 12) for prompt in PROMPTS]
+    finally:
+        generation.update(**before)
+    assert [seen(output) for output in outputs] == wanted
+    if "min_new_tokens" not in configured:
+        assert wanted != plain
+
+
 # ---- sampling ----
 
 
