@@ -91,12 +91,17 @@ def spread_caveats(differences: FloatArray, size: float) -> tuple[Caveat, ...]:
     )
 
 
-def changed_caveats(changed: BoolArray) -> tuple[Caveat, ...]:
-    """Of a bootstrap of unbounded scores: which units (documents, or clusters) changed, shape (u,)."""
+def changed_caveats(changed: BoolArray, *, is_bounded: bool) -> tuple[Caveat, ...]:
+    """Of a bootstrap.
+
+    Args:
+        changed: Which units (documents, or clusters) have other statistics than before, shape (u,).
+        is_bounded: The score test speaks too, and knows what one document can do.
+    """
     count = int(changed.sum())
     if count == 0:
         return (Caveat("Every document scores the same under both models.", blocks=False),)
-    if count >= FEW_CHANGES:
+    if count >= min(FEW_CHANGES, len(changed)):
         return ()
     text = f"Only {count} of {len(changed)} changed: a bootstrap does not see what rare changes could do."
-    return (Caveat(text, blocks=count < FEW_FLIPS),)
+    return (Caveat(text, blocks=not is_bounded and count < FEW_FLIPS),)

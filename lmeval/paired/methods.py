@@ -209,14 +209,15 @@ def guard_resamples(
     count, residuals = len(pseudo), pseudo - pseudo.mean()
     lopsided = is_lopsided(residuals, _LOPSIDED)
     if math.isfinite(reach):
-        caveats = size_caveats(count, sizes, is_bounded=True)
+        caveats = size_caveats(count, sizes, is_bounded=True) + changed_caveats(changed, is_bounded=True)
         if not lopsided and not _few(changed):
             return replace(main, caveats=caveats)
         # a cluster moves the corpus by as much as all its documents could
         widest = reach if sizes is None else reach * count * float(sizes.max() / sizes.sum())
         guard = bounded_difference(residuals + main.delta, widest, df=count - 1, step_noise=noise)
         return GuardedDifference(main, guard, caveats)
-    caveats = size_caveats(count, sizes, is_bounded=False) + changed_caveats(changed)
+    caveats = size_caveats(count, sizes, is_bounded=False)
+    caveats += changed_caveats(changed, is_bounded=False)
     if changed.any():
         caveats += shape_caveats(residuals, "document" if sizes is None else "cluster")
     variance = float(residuals @ residuals) / (count * (count - 1))

@@ -367,6 +367,7 @@ def test_one_changed_translation_among_many_is_judged_by_what_it_could_do() -> N
     after = before.copy()
     after[0, 2:6] -= 1
     found = pair("bootstrap", before, after, aggregate=metric.aggregate, bounds=metric.bounds)
-    assert isinstance(found, GuardedDifference) and found.caveats == ()
+    assert isinstance(found, GuardedDifference)
+    assert [(caveat.text[:18], caveat.blocks) for caveat in found.caveats] == [("Only 1 of 1000 cha", False)]
     assert found.p_not_worse(1.0) < 0.01  # one point of BLEU
     assert found.p_not_worse(0.1) > 0.05
