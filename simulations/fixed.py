@@ -1,7 +1,8 @@
 """Do the gate's methods keep their word? Errors at the margin, power, suites and step noise, by simulation.
 
-    python -m simulations.fixed              # everything, in some 25 minutes on one core
+    python -m simulations.fixed              # everything, in some ten minutes on one core
     python -m simulations.fixed flips noise  # some studies only; the others stay as they were
+    python -m simulations.fixed page         # only the page, from the figures
 
 Writes results.json, and RESULTS.md from it. Each cell has a seed of its own, so any can be run by itself:
 tests/simulations does so with the quick ones. What is simulated are the functions of lmeval.paired.
@@ -60,7 +61,8 @@ def main() -> None:
     """Run the studies that are named, or all, and write both files."""
     path = HERE / "results.json"
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for study in sys.argv[1:] or STUDIES:
+    names = sys.argv[1:] or list(STUDIES)
+    for study in (name for name in names if name != "page"):
         begin = time.perf_counter()
         rows[study] = [measure(study, cell) for cell in STUDIES[study][0]]
         print(f"{study}: {len(rows[study])} cells, {time.perf_counter() - begin:.0f} s", flush=True)
