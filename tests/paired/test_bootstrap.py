@@ -82,7 +82,7 @@ def test_differences_are_signed() -> None:
     assert turned.p_better(0.01) == difference.p_worse(0.01)
 
 
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=30)
 @given(st.integers(0, 50), st.sampled_from([0.6, 0.8, 0.9, 0.95, 0.98]))
 def test_the_interval_holds_what_neither_test_rejects(seed: int, confidence: float) -> None:
     difference, alpha = found(seed), (1 - confidence) / 2
@@ -92,6 +92,7 @@ def test_the_interval_holds_what_neither_test_rejects(seed: int, confidence: flo
     assert difference.p_worse(-high) >= alpha > difference.p_worse(-high - step)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 0.2), st.floats(0, 0.2))
 def test_a_wider_margin_is_easier_to_pass(one: float, other: float) -> None:
     difference = found()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -12,6 +12,7 @@ from lmeval.paired import holm, mcnemar
 PROBABILITIES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300), st.sampled_from(["less", "greater", "two-sided"]))
 def test_mcnemar_is_scipys(gains: int, losses: int, alternative: str) -> None:
     found = mcnemar(gains, losses, alternative)  # type: ignore[arg-type]
@@ -26,6 +27,7 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
+@settings(deadline=None)
 @given(PROBABILITIES, st.floats(0.001, 0.2))
 def test_holm_rejects_step_by_step(p: list[float], alpha: float) -> None:
     order, expected = sorted(range(len(p)), key=p.__getitem__), set()
@@ -36,6 +38,7 @@ def test_holm_rejects_step_by_step(p: list[float], alpha: float) -> None:
     assert {i for i, value in enumerate(holm(p)) if value <= alpha} == expected
 
 
+@settings(deadline=None)
 @given(PROBABILITIES)
 def test_holm_lies_between_the_plain_p_and_bonferronis(p: list[float]) -> None:
     for plain, adjusted in zip(p, holm(p), strict=True):

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
@@ -32,6 +32,7 @@ def test_the_formula() -> None:
     assert minimum_detectable_effect(0.3, 400, alpha=0.01, power=0.9) == pytest.approx(expected, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(st.floats(0.01, 2), st.floats(0.001, 0.2), st.floats(0.001, 0.2), st.floats(0.3, 0.99))
 def test_documents_needed_is_the_fewest(sd: float, effect: float, alpha: float, power: float) -> None:
     n = documents_needed(sd, effect, alpha=alpha, power=power)
@@ -65,6 +66,7 @@ def test_without_flips_it_is_what_tangos_test_needs() -> None:
     assert detectable_flip_margin(1.0, 2, power=0.99) == 1.0  # no margin of a share is wide enough
 
 
+@settings(deadline=None)
 @given(st.floats(0, 0.5), st.floats(0.004, 0.3), st.floats(0.5, 0.99))
 def test_flip_documents_needed_is_the_fewest(rate: float, margin: float, power: float) -> None:
     n = flip_documents_needed(rate, margin, power=power)

@@ -22,6 +22,7 @@ def samples(draw: st.DrawFn) -> FloatArray:
     return np.asarray(values * (rng.random(len(values)) < draw(st.sampled_from([0.1, 0.5, 1.0]))))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 400), THRESHOLDS)
 def test_it_is_tangos_for_flips(gains: int, losses: int, same: int, threshold: float) -> None:
     n = gains + losses + same
@@ -33,7 +34,7 @@ def test_it_is_tangos_for_flips(gains: int, losses: int, same: int, threshold: f
     assert found.stderr == pytest.approx(tango.stderr, abs=1e-12)
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(samples(), st.sampled_from([0.8, 0.9, 0.98]))
 def test_the_interval_holds_what_neither_test_rejects(differences: FloatArray, confidence: float) -> None:
     found = bounded_difference(differences, 1.0, df=len(differences) - 1)
@@ -45,7 +46,7 @@ def test_the_interval_holds_what_neither_test_rejects(differences: FloatArray, c
         assert found.p_worse(-high) == pytest.approx((1 - confidence) / 2, abs=1e-8)
 
 
-@settings(max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(samples(), st.floats(0, 0.4), st.floats(0, 0.4))
 def test_swap_order_and_margin(differences: FloatArray, one: float, other: float) -> None:
     narrow, wide = sorted((one, other))

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import skew
 
@@ -91,6 +91,7 @@ def test_rounding_is_no_spread() -> None:
     assert same.p_better() == same.p_worse(0.0) == 1.0  # no difference is no evidence of one
 
 
+@settings(deadline=None)
 @given(st.floats(0, 0.02), st.floats(0, 0.02))
 def test_margins(one: float, other: float) -> None:
     narrow, wide = sorted((one, other))
@@ -117,6 +118,7 @@ def test_step_noise_by_welch_and_satterthwaite() -> None:
     assert noisy.df == pytest.approx((a + b) ** 2 / (a**2 / 49 + b**2 / 4), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(SKEWED, st.sampled_from([0.8, 0.9, 0.95]))
 def test_the_skewed_interval_holds_what_neither_test_rejects(
     found: SkewedDifference, confidence: float
@@ -127,6 +129,7 @@ def test_the_skewed_interval_holds_what_neither_test_rejects(
     assert found.p_worse(-high) == pytest.approx((1 - confidence) / 2, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(SKEWED, st.floats(-0.3, 0.3))
 def test_turning_a_skewed_difference_round(found: SkewedDifference, margin: float) -> None:
     turned = SkewedDifference(-found.delta, found.stderr, found.df, -found.skew, found.n)

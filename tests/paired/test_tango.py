@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, norm
 
@@ -99,6 +99,7 @@ def test_the_exact_tail_is_a_sum_over_all_counts() -> None:
     assert exact_tail(gains, losses, n, threshold) == pytest.approx(total, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(flips(), MARGINS)
 def test_swapping_the_models_swaps_everything(found: TangoDifference, margin: float) -> None:
     swapped = TangoDifference(found.losses, found.gains, found.n)
@@ -110,6 +111,7 @@ def test_swapping_the_models_swaps_everything(found: TangoDifference, margin: fl
     assert swapped.interval(0.9) == pytest.approx((-high, -low), abs=1e-12)
 
 
+@settings(deadline=None)
 @given(flips(), MARGINS, MARGINS)
 def test_a_wider_margin_is_easier_to_pass(found: TangoDifference, one: float, other: float) -> None:
     narrow, wide = sorted((one, other))
@@ -117,6 +119,7 @@ def test_a_wider_margin_is_easier_to_pass(found: TangoDifference, one: float, ot
     assert found._turned()._score_p(wide) >= found._turned()._score_p(narrow) - 1e-12
 
 
+@settings(deadline=None)
 @given(flips(), st.sampled_from([0.8, 0.9, 0.95, 0.99]))
 def test_the_interval_holds_what_the_score_test_does_not_reject(
     found: TangoDifference, confidence: float
@@ -131,17 +134,20 @@ def test_the_interval_holds_what_the_score_test_does_not_reject(
         assert found._turned()._score_p(-high) == pytest.approx(alpha, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(few_flips(), MARGINS)
 def test_a_fail_never_claims_more_than_the_score_test(found: TangoDifference, margin: float) -> None:
     assert found.p_worse(margin) >= found._turned()._score_p(margin)
     assert 0 <= found.p_worse(margin) <= 1
 
 
+@settings(deadline=None)
 @given(flips())
 def test_z_is_zero_at_the_estimate(found: TangoDifference) -> None:
     assert float(tango_z(found.gains, found.losses, found.n, found.delta)) == pytest.approx(0, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(flips(), st.floats(-0.5, 0.5))
 def test_many_at_once_are_each_alone(found: TangoDifference, threshold: float) -> None:
     gains = np.array([found.gains, 0.0, found.losses])
