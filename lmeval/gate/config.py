@@ -218,7 +218,7 @@ class Defaults(_Frozen):
     """What holds for every gate that does not say otherwise; alpha and power hold for the whole file."""
 
     alpha: Annotated[float, Strict(), Field(gt=0, lt=0.5, allow_inf_nan=False)] = 0.05
-    power: Annotated[float, Strict(), Field(gt=0, lt=1, allow_inf_nan=False)] = 0.8
+    power: Annotated[float, Strict(), Field(ge=0.5, lt=1, allow_inf_nan=False)] = 0.8
     level: Level = "error"
     on_inconclusive: OnInconclusive = "fail"
     cluster: Cluster = "auto"

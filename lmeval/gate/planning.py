@@ -124,9 +124,19 @@ def _assumed(rule: Rule, task: TaskScores, defaults: Defaults) -> tuple[RuleResu
     if stderr is None or metric.interval is None:
         return result, f"none: {metric.opaque_because or 'one document has no variance'}"
     correlation = ASSUMED_CORRELATION[metric.interval]
+    flips = _assumed_flips(metric, task, correlation)
     stderr *= math.sqrt(2 * (1 - correlation))
-    found = replace(result, **resolution(stderr, task.num_documents, margin, defaults, metric.interval))
-    return found, _assumption(metric, task, correlation)
+    found = replace(result, **resolution(stderr, task.num_documents, margin, defaults, flips))
+    text = f"assumed: the two models' scores correlate at {correlation:g}"
+    return found, text + (f", so {100 * flips:.2g} % of the documents flip" if flips is not None else "")
+
+
+def _assumed_flips(metric: MetricScores, task: TaskScores, correlation: float) -> float | None:
+    """Of 0/1 scores: the share of documents that flip between two models whose scores correlate so."""
+    if metric.interval != "proportion" or not np.isin(metric.statistics[:, 0], (0.0, 1.0)).all():
+        return None
+    share = _wary(metric.value, task.num_documents)
+    return 2 * (1 - correlation) * share * (1 - share)
 
 
 def _own_stderr(rule: Rule, task: TaskScores, metric: MetricScores) -> float | None:
@@ -151,15 +161,6 @@ def _own_stderr(rule: Rule, task: TaskScores, metric: MetricScores) -> float | N
 def _wary(share: float, n: int) -> float:
     """A share of 0/1 scores, never 0 or 1 (Agresti & Coull 1998): another model may err where this one is right."""
     return (share * n + 2) / (n + 4)
-
-
-def _assumption(metric: MetricScores, task: TaskScores, correlation: float) -> str:
-    text = f"assumed: the two models' scores correlate at {correlation:g}"
-    if metric.interval == "proportion":
-        share = _wary(metric.value, task.num_documents)
-        flips = 2 * (1 - correlation) * share * (1 - share)
-        text += f", so {100 * flips:.2g} % of the documents flip"
-    return text
 
 
 # ---- minutes ----

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -15,12 +14,17 @@ from lmeval.errors import NotComparableError, UsageError
 from lmeval.gate.bounds import Level as ValueLevel
 from lmeval.gate.bounds import level_of
 from lmeval.gate.config import Defaults, Margin, Rule
+from lmeval.gate.relative import ShiftedDifference, factor_of, scaled
 from lmeval.metrics import METRICS
 from lmeval.metrics.base import Interval
 from lmeval.paired import (
     Difference,
     StepNoise,
+    TangoDifference,
+    detectable_flip_margin,
     documents_needed,
+    flip_documents_needed,
+    flip_sd,
     mcnemar,
     minimum_detectable_effect,
     paired_difference,
@@ -121,9 +125,11 @@ def make_difference(
     """The paired difference that a rule judges."""
     ours, theirs = _metric(rule, candidate), _metric(rule, baseline)
     assert ours.interval is not None, f"{ours.name} is opaque"
-    return paired_difference(
+    factor = factor_of(rule, theirs)
+    table = theirs.statistics
+    difference = paired_difference(
         ours.interval,
-        theirs.statistics,
+        table if factor is None else scaled(table, factor),
         ours.statistics,
         ours.aggregate,
         higher_is_better=ours.higher_is_better,
@@ -132,6 +138,10 @@ def make_difference(
         rng=np.random.default_rng(BOOTSTRAP_SEED),
         step_noise=noise,
     )
+    if factor is None:
+        return difference
+    shift = (factor - 1) * float(table[:, 0].sum() / table[:, 1].sum())
+    return ShiftedDifference(difference, -shift if ours.higher_is_better else shift)
 
 
 def describe(rule: Rule, candidate: TaskScores, baseline: TaskScores, against: Against) -> RuleResult:
@@ -191,7 +201,9 @@ def tested(result: RuleResult, difference: Difference, defaults: Defaults) -> Ru
         num_clusters=difference.num_clusters,
         caveats=tuple(caveat.text for caveat in difference.caveats),
         blocked=any(caveat.blocks for caveat in difference.caveats),
-        **resolution(difference.stderr, difference.n, margin, defaults, result.kind),
+        **resolution(
+            difference.stderr, difference.n, margin, defaults, _flip_rate(difference), difference.delta
+        ),
     )
     if rule.on_point_estimate:
         verdict: Verdict = "PASS" if difference.delta >= -margin else "FAIL"
@@ -215,20 +227,44 @@ def with_verdict(result: RuleResult, p_fail_adjusted: float, alpha: float) -> Ru
     return replace(result, verdict=verdict, p_fail_adjusted=p_fail_adjusted)
 
 
+def _flip_rate(difference: Difference) -> float | None:
+    """Of 0/1 scores that Tango's test judges."""
+    if not isinstance(difference, TangoDifference):
+        return None
+    return (difference.gains + difference.losses) / difference.n
+
+
 def resolution(
-    stderr: float | None, n: int, margin: float, defaults: Defaults, kind: Interval | None
+    stderr: float | None,
+    n: int,
+    margin: float,
+    defaults: Defaults,
+    flip_rate: float | None = None,
+    delta: float = 0.0,
 ) -> dict[str, Any]:
-    """`mde` and `documents_needed`, from a standard error of the difference with clusters and step noise in it."""
+    """`mde` and `documents_needed`.
+
+    Args:
+        stderr: Of the difference, with clusters and step noise in it.
+        n: Documents.
+        margin: On the scale of the difference.
+        defaults: Level and power.
+        flip_rate: 0/1 scores: the share of documents that flip, which Tango's test is planned by.
+        delta: The difference that `stderr` was measured at.
+    """
     if stderr is None or n < 2:
         return {}
     levels = {"alpha": defaults.alpha, "power": defaults.power}
-    sd = stderr * math.sqrt(n)
-    # with no flips at all the score test still needs documents: z = sqrt(n δ / (1 - δ)) must reach z_{1-α}
-    z_squared = NormalDist().inv_cdf(1 - defaults.alpha) ** 2 if kind == "proportion" else 0.0
-    mde = max(minimum_detectable_effect(sd, n, **levels), z_squared / (n + z_squared))
+    if flip_rate is None:
+        sd = stderr * math.sqrt(n)
+        needed = documents_needed(sd, margin, **levels) if margin > 0 else None
+        return {"mde": minimum_detectable_effect(sd, n, **levels), "documents_needed": needed}
+    # clusters and step noise: so many independent documents would have this standard error
+    worth = min(n, 1 + flip_sd(flip_rate, delta) ** 2 / stderr**2) if stderr > 0 else n
+    mde = detectable_flip_margin(flip_rate, round(worth), **levels)
     needed = None
-    if margin > 0:
-        needed = max(documents_needed(sd, margin, **levels), math.ceil(z_squared * (1 - margin) / margin))
+    if 0 < margin < 1:
+        needed = math.ceil(flip_documents_needed(flip_rate, margin, **levels) * n / worth - 1e-6)
     return {"mde": mde, "documents_needed": needed}
 
 

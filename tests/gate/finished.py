@@ -119,7 +119,11 @@ def task_record(task: Task) -> tuple[TaskRecord, list[Sample]]:
 
 
 def finished_run(
-    folder: Path, tasks: Mapping[str, Task], *, skipped: Mapping[str, str] | None = None, seconds: float = 60.0
+    folder: Path,
+    tasks: Mapping[str, Task],
+    *,
+    skipped: Mapping[str, str] | None = None,
+    seconds: float = 60.0,
 ) -> Path:
     """Write a run folder; its model's weights are told apart by the folder's name."""
     parts = {name: task_record(task) for name, task in tasks.items()}

@@ -4,15 +4,23 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats as scipy_stats
 
 from lmeval.errors import NotComparableError, UsageError
 from lmeval.gate.config import Defaults, Margin, Rule
-from lmeval.gate.rules import RuleResult, cut_end, cut_start, judge, margin_of_difference
-from lmeval.paired import StepNoise, TangoDifference
-from lmeval.runs import StoredRun, load_run
+from lmeval.gate.rules import RuleResult, cut_end, cut_start, judge, make_difference, margin_of_difference
+from lmeval.metrics.base import mean_of
+from lmeval.paired import (
+    StepNoise,
+    TangoDifference,
+    detectable_flip_margin,
+    flip_documents_needed,
+)
+from lmeval.runs import StoredRun, TaskScores, load_run
 from tests.gate.finished import Task, chosen, finished_run, flags, read, written
 
 DEFAULTS = Defaults()
@@ -108,6 +116,59 @@ def test_perplexities_take_a_share_as_margin(tmp_path: Path, metric: str, drop: 
     expected = math.log(1.01) if metric == "word_ppl" else 0.01 * result.baseline
     assert result.margin == pytest.approx(expected, rel=1e-12)
     assert result.log_scale == (metric == "word_ppl")
+
+
+def test_a_share_of_bits_per_byte_is_tested_as_two_ratios_of_one_sample(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    before = rng.gamma(20, 5, 300)
+    after = before * 1.003 + rng.normal(0, 0.05, 300)
+    rule = Rule("quiz", "bits_per_byte", "noninferior", Margin(0.005, relative=True))
+    result = judged(tmp_path, rule, read(before.tolist()), read(after.tolist()))
+    # all texts have 100 bytes: the ratio is a mean, and the test a t-test of 1.005 b - c
+    expected = scipy_stats.ttest_1samp((1.005 * before - after) / 100 / math.log(2), 0, alternative="greater")
+    assert result.p_pass == pytest.approx(expected.pvalue, rel=1e-6)
+    assert result.delta is not None and result.interval is not None and result.margin is not None
+    assert result.delta == pytest.approx((before - after).mean() / 100 / math.log(2), rel=1e-9)
+    assert (result.interval[0] > -result.margin) == (result.p_pass < 0.05)
+
+
+def test_a_relative_margin_keeps_its_error_where_models_are_almost_alike() -> None:
+    """Simulated at the margin: half a per cent worse on every document, and little else."""
+    rng = np.random.default_rng(1)
+    rule = Rule("t", "bits_per_byte", "noninferior", Margin(0.005, relative=True))
+    passed = naive = 0
+    for _ in range(1000):
+        before = rng.normal(1, 0.3, 400)
+        after = before + 0.005 + rng.normal(0, 0.002, 400)
+        baseline, candidate = (in_memory(values) for values in (before, after))
+        margin = margin_of_difference(rule, baseline.metrics["bits_per_byte"])
+        passed += make_difference(rule, candidate, baseline).p_not_worse(margin) <= 0.05
+        naive += scipy_stats.ttest_1samp(before - after, -margin, alternative="greater").pvalue <= 0.05
+    assert passed / 1000 <= 0.05 + 3 * (0.05 * 0.95 / 1000) ** 0.5
+    assert naive / 1000 > 0.1  # the margin taken as a fixed number
+
+
+def in_memory(values: np.ndarray) -> TaskScores:
+    """A task whose texts all have the same bytes, without a folder."""
+    metric = SimpleNamespace(
+        name="bits_per_byte",
+        interval="ratio",
+        higher_is_better=False,
+        value=float(values.mean()),
+        statistics=np.column_stack([values, np.ones(len(values))]),
+        aggregate=mean_of,
+    )
+    return SimpleNamespace(metrics={"bits_per_byte": metric}, clusters=(None,) * len(values))  # type: ignore[return-value]
+
+
+def test_superior_by_a_share_of_bits_per_byte(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    before = rng.gamma(20, 5, 300)
+    rule = Rule("quiz", "bits_per_byte", "superior", Margin(0.02, relative=True))
+    for gain, verdict in ((0.03, "PASS"), (0.01, "FAIL")):
+        after = before * (1 - gain) + rng.normal(0, 0.05, 300)
+        folder = tmp_path / verdict
+        assert judged(folder, rule, read(before.tolist()), read(after.tolist())).verdict == verdict
 
 
 def test_lower_is_better_is_turned_round(tmp_path: Path) -> None:
@@ -296,10 +357,29 @@ def test_other_documents_are_named(tmp_path: Path) -> None:
 
 def test_mde_and_documents_needed_belong_together(tmp_path: Path) -> None:
     result = judged(tmp_path, ACC, *answers(1000, 50, 50))
-    assert result.mde is not None and result.documents_needed is not None
-    # (1.645 + 0.842) sqrt(0.1 / 1000)
-    assert result.mde == pytest.approx(2.4865 * math.sqrt(0.1 / 1000), rel=2e-3)
-    assert result.documents_needed == pytest.approx(1000 * (result.mde / 0.01) ** 2, rel=2e-3)
+    assert result.mde == detectable_flip_margin(0.1, 1000)
+    # (1.645 + 0.842) sqrt(0.1 / 1000), and a little more: under its hypothesis Tango's variance is wider
+    assert result.mde == pytest.approx(2.4865 * math.sqrt(0.1 / 1000), rel=0.03)
+    assert result.documents_needed == flip_documents_needed(0.1, 0.01)
+    shown = judged(tmp_path / "again", replace(ACC, margin=Margin(result.mde)), *answers(1000, 50, 50))
+    assert shown.documents_needed == pytest.approx(1000, abs=1)
+
+
+def test_other_methods_are_planned_by_their_standard_error(tmp_path: Path) -> None:
+    rule = Rule("quiz", "bits_per_byte", "noninferior", Margin(0.01))
+    result = judged(tmp_path, rule, *noisy_texts(400, 0.0))
+    assert result.interval is not None and result.mde is not None
+    half = (result.interval[1] - result.interval[0]) / 2
+    stderr = half / scipy_stats.t.ppf(0.95, 399)
+    assert result.mde == pytest.approx((1.6448536 + 0.8416212) * stderr, rel=0.05)
+    assert result.documents_needed == math.ceil(400 * (result.mde / 0.01) ** 2)
+
+
+def test_step_noise_and_clusters_count_as_fewer_documents(tmp_path: Path) -> None:
+    before, after = answers(3000, 60, 5)
+    plain = judged(tmp_path / "plain", ACC, before, after)
+    noisy = judged(tmp_path / "noisy", ACC, before, after, StepNoise(0.01**2, 4, 5))
+    assert plain.mde is not None and noisy.mde is not None and noisy.mde > 2 * plain.mde
 
 
 def test_no_flips_do_not_show_everything(tmp_path: Path) -> None:
