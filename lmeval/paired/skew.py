@@ -6,9 +6,8 @@ corrected statistic is T + a T^2 / 3 + a^2 T^3 / 27 + a / 6 = ((1 + a T / 3)^3 -
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-
-import numpy as np
 
 from lmeval.paired.base import upper_tail
 
@@ -52,6 +51,9 @@ class SkewedDifference:
     def _t(self, corrected: float) -> float:
         """The t statistic whose correction that is."""
         a = self.skew
-        if abs(a) < 1e-9:
+        if a == 0:
             return corrected
-        return 3 / a * (float(np.cbrt(1 + a * (corrected - a / 6))) - 1)
+        inside = a * (corrected - a / 6)
+        if inside > -0.5:  # the cube root less 1, with all its digits where it is near 0
+            return 3 / a * math.expm1(math.log1p(inside) / 3)
+        return 3 / a * (math.cbrt(1 + inside) - 1)
