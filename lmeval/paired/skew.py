@@ -51,7 +51,7 @@ class SkewedDifference:
     def _t(self, corrected: float) -> float:
         """The t statistic whose correction that is."""
         a = self.skew
-        if a == 0:
+        if abs(a) < 1e-30:
             return corrected
         inside = a * (corrected - a / 6)
         if inside > -0.5:  # the cube root less 1, with all its digits where it is near 0
