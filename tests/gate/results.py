@@ -41,7 +41,9 @@ def result(verdict: Verdict = "PASS", rule: Rule = RULE, **changes: Any) -> Rule
         flips=(FLIP,),
     )
     if verdict == "NOT_COMPARABLE":
-        found = RuleResult(rule, "baseline", verdict, problem="quiz: the runs cannot be compared:\n  version: 1, 2")
+        found = RuleResult(
+            rule, "baseline", verdict, problem="quiz: the runs cannot be compared:\n  version: 1, 2"
+        )
     return replace(found, **changes)
 
 
