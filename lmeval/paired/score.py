@@ -84,8 +84,8 @@ class BoundedDifference:
         inside = abs(threshold) < self.reach
         variance = bounded_variance(self.values, self.counts, threshold, self.reach) if inside else 0.0
         squared, df = with_noise(variance / self.n * self.design_effect, self.df, self.step_noise)
-        if squared == 0:
-            return 0.0 if not inside and threshold < self.delta else 1.0
+        if squared == 0:  # a threshold of 0 where nothing changed, or one at the end of the range
+            return 0.5 if inside or threshold == self.delta else float(threshold > self.delta)
         return float(upper_tail((self.delta - threshold) / math.sqrt(squared), df))
 
     def _turned(self) -> BoundedDifference:

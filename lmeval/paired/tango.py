@@ -63,8 +63,8 @@ class TangoDifference:
             return 1.0
         variance = float(tango_variance(self.gains, self.losses, self.n, min(max(threshold, -1.0), 1.0)))
         squared, df = with_noise(variance / self.n * self.design_effect, self.df, self.step_noise)
-        if squared == 0:  # no flips and a threshold of 0, or a threshold at the end of the range
-            return 0.0 if threshold <= -1 < self.delta else 1.0
+        if squared == 0:  # a threshold of 0 without flips, or one at the end of the range
+            return 0.5 if abs(threshold) < 1 or threshold == self.delta else float(threshold > self.delta)
         return float(upper_tail((self.delta - threshold) / math.sqrt(squared), df))
 
     def _p_above(self, threshold: float) -> float:
