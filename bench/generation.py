@@ -34,14 +34,14 @@ class GenerationWork:
     limit: int
     num_fewshot: int
     probe_limit: int
-    batch_sizes: tuple[int, ...] = (1, 8, 16, 32)
+    batch_sizes: tuple[int, ...] = (8, 16, 32)
 
 
 WORKS = {
     work.name: work
     for work in (
         GenerationWork("multi30k", "multi30k_en_de", limit=100, num_fewshot=5, probe_limit=32),
-        GenerationWork("gsm8k", "gsm8k", limit=40, num_fewshot=8, probe_limit=16, batch_sizes=(8, 16, 32)),
+        GenerationWork("gsm8k", "gsm8k", limit=40, num_fewshot=8, probe_limit=16),
     )
 }
 

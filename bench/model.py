@@ -15,7 +15,7 @@ def model_folder(model: str, cache: Path) -> Path:
     if model == "random-1b":
         return _once(cache / model, _write_random_1b)
     path = Path(model).expanduser()
-    if path.is_dir():
+    if model and path.is_dir():
         return path
     if not path.is_file():
         raise SystemExit(
