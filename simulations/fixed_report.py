@@ -78,8 +78,8 @@ see: losses so rare that the sample holds none (1 % broken, n = 50). Every sampl
 a caveat for that.
 
 The relative margin here is half a percent of the baseline's bits per byte as measured on the same documents, taken as
-exact, which the gate does not do. Its own error shows where the two models are so alike that their differences (spread 0.002 bits) vary far less
-than documents do (0.3 bits).
+exact, which the gate does not do. Its own error shows where the two models are so alike that their differences (spread
+0.002 bits) vary far less than documents do (0.3 bits).
 
 """
 BOOTSTRAP = """## Metrics of a corpus
@@ -105,9 +105,9 @@ NOISE = """## Step noise
 False alarms of "not worse than the last checkpoint" when nothing changes but for training noise.
 
 """
-NOTE = """By itself, 0/1 scores are tested by t. What remains without a caveat is whatever is so rare that 300 documents hold
-none of it. A relative margin taken as a fixed number (see perplexities) misleads where two models are all but equal:
-the gate tests it as a share of the baseline's own ratio (`lmeval/gate/relative.py`).
+NOTE = """By itself, 0/1 scores are tested by t. What remains without a caveat is whatever is so rare that 300
+documents hold none of it. A relative margin taken as a fixed number (see perplexities) misleads where two models are
+all but equal: the gate tests it as a share of the baseline's own ratio (`lmeval/gate/relative.py`).
 """
 TANGO_AND_OTHERS = """The same margin of 0.01 by other tests, and at a tenth of α, where Holm's correction over ten
 tasks begins:
