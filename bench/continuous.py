@@ -23,6 +23,7 @@ def side_by_side(given: argparse.Namespace, model: str, dtype: str) -> dict[str,
     """Seconds and tokens of both on the first prompts of multi30k."""
     from transformers import GenerationConfig
 
+    from lmeval.engine.decode import eos_token_ids
     from lmeval.engine.sources import ModelOptions
     from lmeval.evaluate import Settings, Silence
     from lmeval.records import GenerationRequest
@@ -41,7 +42,10 @@ def side_by_side(given: argparse.Namespace, model: str, dtype: str) -> dict[str,
     begin = time.perf_counter()
     ours = dict(engine.generate(requests))
     seconds = time.perf_counter() - begin
-    config = GenerationConfig(max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=2, pad_token_id=0)
+    eos = sorted(eos_token_ids(engine.network.model, engine.encoder))
+    config = GenerationConfig(
+        max_new_tokens=NEW_TOKENS, do_sample=False, eos_token_id=eos, pad_token_id=engine.encoder.pad_id
+    )
     engine.network.model.generate_batch(inputs=ids[:2], generation_config=config)
     begin = time.perf_counter()
     theirs = engine.network.model.generate_batch(inputs=ids, generation_config=config)

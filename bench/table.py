@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from bench.commands import CHECKOUT
@@ -16,7 +17,7 @@ from bench.run import MEASURED
 from bench.works import WINDOW, WORKS
 
 RESULTS = CHECKOUT / "bench" / "RESULTS.md"
-BEGIN, END = "<!-- tables: begin (written by bench/table.py) -->", "<!-- tables: end -->"
+BEGIN, END = "<!-- tables: begin (written by a script) -->", "<!-- tables: end -->"
 
 
 def table(header: str, rows: Iterable[Iterable[str]]) -> str:
@@ -232,14 +233,17 @@ def sections() -> list[str]:
     return parts
 
 
-def main() -> None:
-    text = RESULTS.read_text(encoding="utf-8") if RESULTS.is_file() else f"# Results\n\n{BEGIN}\n{END}\n"
-    before, _, rest = text.partition(BEGIN)
+def write_between(path: Path, text: str, title: str) -> None:
+    """Put text between the marks of a results page; the prose around them stays."""
+    page = path.read_text(encoding="utf-8") if path.is_file() else f"# {title}\n\n{BEGIN}\n{END}\n"
+    before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    RESULTS.write_text(
-        before + BEGIN + "\n\n" + "\n\n".join(sections()) + "\n\n" + END + after, encoding="utf-8"
-    )
-    print(f"wrote {RESULTS}")
+    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+    print(f"wrote {path}")
+
+
+def main() -> None:
+    write_between(RESULTS, "\n\n".join(sections()), "Results")
 
 
 if __name__ == "__main__":
