@@ -24,9 +24,9 @@ help:
 	@echo "make clean   remove what make made"
 
 demo: $(VENV)/.installed
-	$(BIN)/lmeval run --model demo --tasks demo_ppl,demo_cloze,demo_qa,demo_classification,demo_translation --output $(DEMO_OUTPUT)
-	$(BIN)/lmeval run --model demo-masked --tasks demo_ppl,demo_cloze,demo_classification,demo_minimal_pairs --output $(DEMO_OUTPUT)
-	$(BIN)/lmeval run --model demo-seq2seq --tasks demo_ppl,demo_cloze,demo_qa,demo_classification,demo_translation --output $(DEMO_OUTPUT)
+	$(BIN)/lmeval run --model demo --tasks demo_ppl,demo_cloze,demo_qa,demo_classification,demo_translation --output $(DEMO_OUTPUT) --no-cache
+	$(BIN)/lmeval run --model demo-masked --tasks demo_ppl,demo_cloze,demo_classification,demo_minimal_pairs --output $(DEMO_OUTPUT) --no-cache
+	$(BIN)/lmeval run --model demo-seq2seq --tasks demo_ppl,demo_cloze,demo_qa,demo_classification,demo_translation --output $(DEMO_OUTPUT) --no-cache
 
 test: lint
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadscope  # what a module sets up is set up once

@@ -118,7 +118,8 @@ def whole_run(name: str, options: list[str], given: argparse.Namespace) -> Path:
     if not list(output.glob("*/*/run.json")):
         say(f"  run: {name}")
         common = ["--tasks", ",".join(TASKS), "--limit", str(given.limit), "--max-length", str(WINDOW)]
-        lmeval("run", *options, *common, "--data-root", given.data_root, "--output", output, "--quiet")
+        kept = ["--data-root", given.data_root, "--output", output, "--no-cache", "--quiet"]
+        lmeval("run", *options, *common, *kept)
     (path,) = output.glob("*/*/run.json")
     return path.parent
 
@@ -132,7 +133,8 @@ def judged(name: str, options: list[str], baseline: Path, given: argparse.Namesp
     fixed = json.loads(report.read_text(encoding="utf-8"))
     say(f"  in rounds: {name}")
     asked = ["--tasks", ",".join(TASKS), "--limit", str(given.limit), "--max-length", str(WINDOW)]
-    kept = ["--data-root", given.data_root, "--output", SCRATCH / "gate-runs" / "rounds", "--quiet"]
+    output = SCRATCH / "gate-runs" / "rounds"
+    kept = ["--data-root", given.data_root, "--output", output, "--no-cache", "--quiet"]
     gate = ["--baseline", baseline, "--config", config, "--json", report, "--sequential"]
     lmeval("gate", *options, *asked, *kept, *gate)
     return {"name": name, "fixed": fixed, "rounds": json.loads(report.read_text(encoding="utf-8"))}

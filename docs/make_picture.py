@@ -27,7 +27,7 @@ def main() -> None:
     console.print(f"[bold green]$[/] {command}")
     table.print_run = functools.partial(table.print_run, console=console)
     with tempfile.TemporaryDirectory() as folder:
-        sys.argv = [*command.split(), "--output", str(Path(folder) / "results")]
+        sys.argv = [*command.split(), "--output", str(Path(folder) / "results"), "--no-cache"]
         try:
             cli.main()
         except SystemExit as stop:

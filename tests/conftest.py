@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ SHARED = Path(__file__).resolve().parents[2] / "shared"
 MODEL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 _SCRATCH = Path(tempfile.mkdtemp(prefix="lmeval-tests-"))
+_NUMBERS = itertools.count()
 
 
 def _isolate() -> None:
@@ -32,10 +34,19 @@ def _isolate() -> None:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",  # a fork after the tokenizers' threads started would warn
         "XDG_CACHE_HOME": str(_SCRATCH / "cache"),
+        # a test that compares two runs must have both computed; what is about the score cache turns it on
+        "LMEVAL_CACHE_SIZE": "0",
         "COLUMNS": "200",  # tables are not cut to the width of the terminal that runs the tests
         "NO_COLOR": "1",
     }
-    for variable in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "HF_TOKEN", "FORCE_COLOR"):
+    for variable in (
+        "HF_DATASETS_CACHE",
+        "HF_HUB_CACHE",
+        "HF_MODULES_CACHE",
+        "HF_TOKEN",
+        "FORCE_COLOR",
+        "LMEVAL_CACHE",
+    ):
         environ.pop(variable, None)
     workers = int(environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if workers > 1:  # torch reads this when it is imported; without it each worker takes every core
@@ -64,6 +75,14 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True)
+def own_cache_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder for lmeval's caches that no other test has; what the test starts uses it too."""
+    folder = _SCRATCH / "caches" / str(next(_NUMBERS))
+    monkeypatch.setenv("LMEVAL_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture(scope="session")
