@@ -24,7 +24,8 @@ def peak_bytes() -> int:
 
 def lmeval(folder: str, sentences: list[str], batch: int, variant: str) -> Found:
     """The engine, as `lmeval run` makes it; `batch` is its token budget, 0 its own choice."""
-    from lmeval.engine.loading import load_config, load_encoder, load_engine
+    from lmeval.engine.kinds import load_config
+    from lmeval.engine.loading import load_encoder, load_engine
     from lmeval.engine.sources import ModelOptions, find_model
     from lmeval.records import ScoreRequest
 

@@ -15,7 +15,9 @@ from typing import Any
 
 from lmeval.engine.base import Engine
 from lmeval.engine.chat import chat_template
-from lmeval.engine.loading import check_type, choose_device, head_of, load_config, load_encoder, load_engine
+from lmeval.engine.devices import choose_device
+from lmeval.engine.kinds import check_type, head_of, load_config
+from lmeval.engine.loading import load_encoder, load_engine
 from lmeval.engine.sources import ModelOptions, ModelSource, cache_dir, find_model
 from lmeval.errors import ModelError, UsageError
 from lmeval.evaluate import Listener, PreparedTask, Settings, num_shots, prepare, run_fingerprint

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Literal
 
 import lmeval
-from lmeval.engine.loading import choose_device, identity_files, load_encoder, step_of
+from lmeval.engine.devices import choose_device
+from lmeval.engine.loading import identity_files, load_encoder
 from lmeval.engine.sources import DEMO_NAMES, ModelOptions, file_sha256, weights_sha256
+from lmeval.engine.steps import step_of
 from lmeval.errors import ModelError, NumericError, RequestError, StoreError, UsageError
 from lmeval.evaluate import Listener
 from lmeval.records import HeadRecord, RunRecord, canonical_sha256

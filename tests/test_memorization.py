@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmeval.engine.loading import load_config, load_encoder, load_engine
+from lmeval.engine.kinds import load_config
+from lmeval.engine.loading import load_encoder, load_engine
 from lmeval.engine.sources import ModelOptions, find_model
 from lmeval.errors import DataError, RequestError, TaskError
 from lmeval.evaluate import PreparedTask, Settings, evaluate, prepare

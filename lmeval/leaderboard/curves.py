@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmeval.engine.loading import without_step
+from lmeval.engine.steps import without_step
 from lmeval.leaderboard.board import Curve, MetricColumn
 from lmeval.leaderboard.pairs import Paired, pair_difference
 from lmeval.leaderboard.rows import Row

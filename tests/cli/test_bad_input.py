@@ -142,7 +142,7 @@ def test_no_cuda_here() -> None:
 
 
 def test_a_window_beyond_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("lmeval.engine.loading._load_weights")
+    monkeypatch.delattr("lmeval.engine.loading.load_weights")
     check_refused(run("--max-length", "100000"), "--max-length 100000", "more than the", "give at most")
 
 

@@ -299,7 +299,7 @@ def test_progress_is_drawn_on_a_terminal_unless_quiet(quiet: bool, monkeypatch: 
 SLOW = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-from lmeval.engine import loading
+from lmeval.engine import devices, kinds, loading
 from lmeval.engine.table import TableEngine
 scored = []
 def score(request):
@@ -309,8 +309,8 @@ def score(request):
         pathlib.Path(sys.argv[-1] + ".begun").touch()
     return -1.0, 1, False
 loading.load_engine = lambda *arguments: TableEngine(score)
-loading.check_type = lambda *arguments: "causal"  # without this and the next, the start takes seconds
-loading.load_config = loading.load_encoder = loading.choose_device = lambda *arguments: None
+kinds.check_type = lambda *arguments: "causal"  # without this and the next, the start takes seconds
+kinds.load_config = loading.load_encoder = devices.choose_device = lambda *arguments: None
 from lmeval.cli import main
 main()
 """

@@ -14,22 +14,13 @@ from typing import Any
 import pytest
 
 from lmeval.engine import sources
-from lmeval.engine.loading import (
-    FALLBACK_MAX_LENGTH,
-    check_type,
-    choose_device,
-    choose_max_length,
-    load_config,
-    load_encoder,
-    load_engine,
-    max_window,
-    model_type,
-    step_of,
-    target_window,
-    without_step,
-)
+from lmeval.engine.devices import choose_device
+from lmeval.engine.kinds import check_type, load_config, model_type
+from lmeval.engine.loading import load_encoder, load_engine
 from lmeval.engine.sources import ModelOptions, convert_gguf, find_model
+from lmeval.engine.steps import step_of, without_step
 from lmeval.engine.tokenization import TextEncoder
+from lmeval.engine.windows import FALLBACK_MAX_LENGTH, choose_max_length, max_window, target_window
 from lmeval.errors import ModelError, UsageError
 from lmeval.records import GenerationRequest, ScoreRequest
 from tests.engine import small_tokenizers

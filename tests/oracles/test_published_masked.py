@@ -22,7 +22,8 @@ NUM_PARADIGMS = 67
 
 @pytest.fixture(scope="module")
 def engine() -> Any:
-    from lmeval.engine.loading import load_config, load_encoder, load_engine
+    from lmeval.engine.kinds import load_config
+    from lmeval.engine.loading import load_encoder, load_engine
     from lmeval.engine.sources import ModelOptions, find_model
 
     options = ModelOptions(model=MODEL)

@@ -26,7 +26,8 @@ WINDOW = 1024
 def engine(real_model: Path) -> Iterator[Any]:
     """The real model in float32, its window that of the reference."""
     pytest.importorskip("gguf", reason="needs the gguf extra")
-    from lmeval.engine.loading import load_config, load_encoder, load_engine
+    from lmeval.engine.kinds import load_config
+    from lmeval.engine.loading import load_encoder, load_engine
     from lmeval.engine.sources import ModelOptions, find_model
 
     threads = torch.get_num_threads()
