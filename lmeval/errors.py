@@ -19,6 +19,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from lmeval.secrets import redact
+
 
 class LmevalError(Exception):
     """What went wrong, where, and the next step.
@@ -27,13 +29,16 @@ class LmevalError(Exception):
         what: One sentence; what was found and, if useful, what was expected.
         where: File and line, task, key or document.
         fix: What the user can do about it.
+
+    Tokens and passwords in them are hidden: messages of libraries quote URLs and headers.
     """
 
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.what, self.where, self.fix = what, where, fix
-        super().__init__(what)
+        self.what = redact(what)
+        self.where, self.fix = (text and redact(text) for text in (where, fix))
+        super().__init__(self.what)
 
     def __str__(self) -> str:
         lines = [self.what]

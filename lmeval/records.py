@@ -389,6 +389,7 @@ class TokenizerRecord:
     id: str
     sha256: str
     adds_bos: bool
+    settings_sha256: str = ""  # of settings that are not in the vocabulary: lower case, languages, truncation
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +407,7 @@ class RuntimeRecord:
     batch_tokens: int
     chat_template_sha256: str | None = None  # --chat: of the template that was applied
     system_prompt: str | None = None  # --system
+    trusted_code: tuple[str, ...] = ()  # --trust-remote-code: metrics of others that ran as programs
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import lmeval
 from lmeval.engine.base import Engine
+from lmeval.metrics import PLUGIN_PREFIX
 from lmeval.records import (
     EfficiencyRecord,
     RunRecord,
     RuntimeRecord,
     TaskRecord,
 )
+from lmeval.secrets import redacted
 
 LEAST_SECONDS = 1.0  # of the model's time from which on its utilisation is worth a measurement
 
@@ -32,7 +34,7 @@ def run_record(
     chat_template_sha256: str | None = None,
     system_prompt: str | None = None,
 ) -> RunRecord:
-    """The record of a run whose tasks are done."""
+    """The record of a run whose tasks are done, without a secret that its command or a message named."""
     runtime = RuntimeRecord(
         lmeval=lmeval.__version__,
         git=_git_commit(),
@@ -45,8 +47,9 @@ def run_record(
         batch_tokens=engine.batch_tokens,
         chat_template_sha256=chat_template_sha256,
         system_prompt=system_prompt,
+        trusted_code=_trusted_code(tasks),
     )
-    return RunRecord(
+    record = RunRecord(
         run_id=run_id,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         command=command,
@@ -57,6 +60,13 @@ def run_record(
         tasks=tasks,
         skipped=skipped,
     )
+    return redacted(record)
+
+
+def _trusted_code(tasks: Mapping[str, TaskRecord]) -> tuple[str, ...]:
+    """The metrics that are programs of others; they ran because the user had consented, see evaluate.prepare."""
+    named = {metric for task in tasks.values() for metric in task.metrics}
+    return tuple(sorted(metric for metric in named if metric.startswith(PLUGIN_PREFIX)))
 
 
 def _efficiency(engine: Engine, seconds_total: float) -> EfficiencyRecord:

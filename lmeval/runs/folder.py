@@ -33,6 +33,7 @@ from lmeval.records import (
 )
 from lmeval.runs.checks import check_value, first_finding, numbered_clusters, same_number
 from lmeval.runs.stored import ScoredDocuments, StoredRun, TaskScores
+from lmeval.secrets import redacted
 from lmeval.stats import FloatArray
 
 _RUN_AGAIN = "bring the file back from a backup, or run again"
@@ -147,7 +148,7 @@ def parse_record(value: Any, file: Path) -> RunRecord:
         for part in (name, *(task.perturbed or {})):  # they name files
             if not re.fullmatch(r"[a-z][a-z0-9_]*", part):
                 raise StoreError(f"{part!r:.80} is no task name, nor a perturbation's.", where=str(file))
-    return record
+    return redacted(record)
 
 
 @dataclass(frozen=True)
