@@ -29,6 +29,8 @@ Ids = NDArray[np.int32]
 Offsets = list[tuple[int, int]]  # per token: [start, end) in characters
 
 NEED_WORDS = ("within_word_l2r", "whole_word")  # variants that also mask other tokens of a word
+# Of a tokenizer's arguments what decides no encoding: where it came from, its window (see windows.py), the template
+NOT_SETTINGS = ("name_or_path", "is_local", "local_files_only", "model_max_length", "chat_template")
 ENCODE_BATCH = 512  # texts per call to the tokenizer: bounds the memory that its encodings take
 
 
@@ -144,7 +146,17 @@ class TextEncoder:
             [self.bos_id, self.eos_id, self.cls_id, self.sep_id, self.mask_id, self.adds_bos]
         )
         sha256 = hashlib.sha256((content + special).encode("utf-8", "surrogatepass")).hexdigest()
-        return TokenizerRecord(id=self.source, sha256=sha256, adds_bos=self.adds_bos)
+        return TokenizerRecord(self.source, sha256, self.adds_bos, self._settings_sha256())
+
+    def _settings_sha256(self) -> str:
+        """Of what the tokenizer was made with beside its vocabulary; not of where that lies, nor of a chat template."""
+        folder = str(self.hf.name_or_path)
+        settings = {
+            key: repr(value)
+            for key, value in self.hf.init_kwargs.items()
+            if key not in NOT_SETTINGS and not (isinstance(value, str) and folder in value)
+        }
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
     def _files_sha256(self) -> list[str]:
         """Hashes of a slow tokenizer's files: SentencePiece models (Marian has two) say more than its vocabulary."""
