@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from lmeval.engine.base import Engine, HeadEngine, Usage
 from lmeval.engine.chat import ChatTemplate
 from lmeval.errors import LmevalError, NumericError, RequestError
 from lmeval.groups import require_groups
+from lmeval.keys import engine_identity, request_keys
 from lmeval.metrics import require_metrics
 from lmeval.perturb import perturbed_name
 from lmeval.perturb.prompts import PerturbedRendering, why_not
@@ -216,14 +217,7 @@ def run_fingerprint(engine: Engine, tasks: Sequence[PreparedTask]) -> str:
             parts[-1].append(task.pll)
         for name, prompts in task.perturbed.items():
             parts[-1].append([name, task.perturb_seed, [asdict(prompt) for prompt in prompts]])
-    return canonical_sha256([engine_identity(engine), parts])
-
-
-def engine_identity(engine: Engine) -> list[object]:
-    """Everything about the engine that decides a score."""
-    kind = engine.device.partition(":")[0]
-    model = {k: v for k, v in asdict(engine.model).items() if k not in ("id", "revision", "step")}
-    return [model, engine.tokenizer.sha256, engine.max_length, kind, lmeval.__version__, engine.versions]
+    return canonical_sha256([engine_identity(engine), lmeval.__version__, parts])
 
 
 def evaluate(
@@ -304,8 +298,7 @@ def _ask(
     requests: Sequence[Request], engine: Engine, stores: Sequence[OutputStore], listener: Listener, stage: str
 ) -> tuple[list[Output], int]:
     """An output for every request, and how many came from the stores."""
-    identity = canonical_sha256(engine_identity(engine)) if stores else ""
-    keys = [canonical_sha256([identity, type(r).__name__, asdict(r)]) for r in requests] if stores else []
+    keys = request_keys(engine, requests) if stores else []
     known: dict[str, Output] = {}
     for store in stores:
         known |= store.get(key for key in keys if key not in known)
@@ -314,7 +307,7 @@ def _ask(
     listener.begin(stage, len(requests))
     for _ in range(reused):
         listener.advance()
-    left = [i for i in range(len(requests)) if i not in done]
+    left = frozenset(i for i in range(len(requests)) if i not in done)
     try:
         for index, output in _run(requests, left, engine):
             _require_finite(output, index)
@@ -328,25 +321,32 @@ def _ask(
     return [done[i] for i in range(len(requests))], reused
 
 
-def _run(requests: Sequence[Request], chosen: Sequence[int], engine: Engine) -> Iterator[tuple[int, Output]]:
+def _run(
+    requests: Sequence[Request], chosen: Collection[int], engine: Engine
+) -> Iterator[tuple[int, Output]]:
     """The engine's outputs with the index of their request among all."""
-    score = [(i, r) for i in chosen if isinstance(r := requests[i], ScoreRequest)]
-    write = [(i, r) for i in chosen if isinstance(r := requests[i], GenerationRequest)]
-    yield from _numbered(engine.score, score)
-    yield from _numbered(engine.generate, write)
+    score = [(i, r) for i, r in enumerate(requests) if isinstance(r, ScoreRequest)]
+    write = [(i, r) for i, r in enumerate(requests) if isinstance(r, GenerationRequest)]
+    yield from _numbered(engine.score, score, chosen)
+    yield from _numbered(engine.generate, write, chosen)
     if isinstance(engine, HeadEngine):
-        ask = [(i, r) for i in chosen if isinstance(r := requests[i], HeadRequest)]
-        yield from _numbered(engine.classify, ask)
+        ask = [(i, r) for i, r in enumerate(requests) if isinstance(r, HeadRequest)]
+        yield from _numbered(engine.classify, ask, chosen)
 
 
 def _numbered(
-    ask: Callable[[Sequence[R]], Iterator[tuple[int, Output]]], requests: Sequence[tuple[int, R]]
+    ask: Callable[..., Iterator[tuple[int, Output]]],
+    requests: Sequence[tuple[int, R]],
+    chosen: Collection[int],
 ) -> Iterator[tuple[int, Output]]:
-    if not requests:
+    """Ask all requests of a kind, or only some: then those are planned as in a run that asks all."""
+    only = [place for place, (index, _) in enumerate(requests) if index in chosen]
+    if not only:
         return
     try:
-        for index, output in ask([request for _, request in requests]):
-            yield requests[index][0], output
+        options = {} if len(only) == len(requests) else {"only": only}
+        for place, output in ask([request for _, request in requests], **options):
+            yield requests[place][0], output
     except RequestError as error:
         error.index = None if error.index is None else requests[error.index][0]
         raise

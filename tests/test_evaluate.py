@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +149,10 @@ def test_a_blank_filled_from_the_whole_vocabulary_is_scored_by_rank(tmp_path: Pa
 
 def test_counts(tmp_path: Path) -> None:
     class Cutting(TableEngine):
-        def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
-            for index, output in super().score(requests):
+        def score(
+            self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+        ) -> Iterator[tuple[int, ScoreOutput]]:
+            for index, output in super().score(requests, only):
                 yield index, dataclasses.replace(output, truncated=index in (1, 2, 3))
 
     engine = Cutting(lambda request: (-1.0, 1, False))
@@ -229,8 +231,10 @@ def test_the_seed_belongs_to_a_sampled_runs_identity(tmp_path: Path) -> None:
 
 def test_texts_cut_at_the_limit_are_counted(tmp_path: Path) -> None:
     class Limited(TableEngine):
-        def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
-            for index, output in super().generate(requests):
+        def generate(
+            self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+        ) -> Iterator[tuple[int, GenerationOutput]]:
+            for index, output in super().generate(requests, only):
                 yield index, dataclasses.replace(output, stop_reason="length" if index else "stop")
 
     record, _ = evaluate(prepared(tmp_path, "qa"), Limited(texts=lambda request: " x"))
@@ -283,11 +287,15 @@ def test_a_metric_that_cannot_be_had_is_told_before_a_model_runs(tmp_path: Path)
 
 def test_outputs_may_come_in_any_order(tmp_path: Path) -> None:
     class Backwards(TableEngine):
-        def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
-            yield from reversed(list(super().score(requests)))
+        def score(
+            self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+        ) -> Iterator[tuple[int, ScoreOutput]]:
+            yield from reversed(list(super().score(requests, only)))
 
-        def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
-            yield from reversed(list(super().generate(requests)))
+        def generate(
+            self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+        ) -> Iterator[tuple[int, GenerationOutput]]:
+            yield from reversed(list(super().generate(requests, only)))
 
     plain = knowing()
     for kind in TASKS:
@@ -373,10 +381,12 @@ def test_the_index_of_a_request_survives_a_resume(tmp_path: Path) -> None:
 class EagerlyKeeping(TableEngine):
     """Answers what it can before it fails."""
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
-        for index, request in enumerate(requests):
+    def score(
+        self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, ScoreOutput]]:
+        for index in range(len(requests)) if only is None else only:
             try:
-                ((_, output),) = super().score([request])
+                ((_, output),) = super().score([requests[index]])
             except RequestError as error:
                 error.index = index
                 raise
@@ -528,13 +538,17 @@ class Dying(TableEngine):
             self.left -= 1
             yield answer
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
-        self.asked += len(requests)
-        yield from self._watched(super().score(requests))
+    def score(
+        self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, ScoreOutput]]:
+        self.asked += len(requests if only is None else only)
+        yield from self._watched(super().score(requests, only))
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
-        self.asked += len(requests)
-        yield from self._watched(super().generate(requests))
+    def generate(
+        self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        self.asked += len(requests if only is None else only)
+        yield from self._watched(super().generate(requests, only))
 
 
 NEVER = 10**9

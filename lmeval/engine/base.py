@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmeval.engine.chosen import Mask
 from lmeval.engine.pieces import KeptTokens
 from lmeval.errors import RequestError
 from lmeval.records import (
@@ -46,6 +47,7 @@ class Usage:
     tokens_distinct: int = 0
     tokens_computed: int = 0
     tokens_generated: int = 0
+    tokens_planned: int = 0  # to be computed by the scoring calls that have begun, if memory never runs out
     seconds_generating: float = 0.0
     slot_steps: int = 0  # rows that decoding steps ran, live or not; 1 / occupancy of tokens_generated
     path: str = "plain"
@@ -87,16 +89,24 @@ class Engine(Protocol):
         """The matrix products done, and the device's rate, which is measured now; None where not known."""
         ...
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, ScoreOutput]]:
         """Log-likelihoods of the requests' targets, in any order.
+
+        Args:
+            requests: All that a task asks: rows and batches are planned for them.
+            only: Indices of those that are answered and counted; what of the plan they need is run. None: all.
 
         Raises:
             RequestError: A request that cannot be asked (its `index` says which), before any is computed.
         """
         ...
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
-        """Greedy continuations of the requests' contexts, in any order.
+    def generate(
+        self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, GenerationOutput]]:
+        """Continuations of the requests' contexts, in any order; of those in `only`, if given.
 
         Raises:
             RequestError: As for `score`.
@@ -108,8 +118,10 @@ class Engine(Protocol):
 class HeadEngine(Protocol):
     """What an engine with a fine-tuned head can do beside."""
 
-    def classify(self, requests: Sequence[HeadRequest]) -> Iterator[tuple[int, HeadOutput]]:
-        """The head's logits of the requests' texts, in any order.
+    def classify(
+        self, requests: Sequence[HeadRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, HeadOutput]]:
+        """The head's logits of the requests' texts, in any order; for `only` see `Engine.score`.
 
         Raises:
             RequestError: As for `Engine.score`.
@@ -129,6 +141,18 @@ def collect(items: Iterable[T]) -> list[T]:
     return done
 
 
+class Costs(NamedTuple):
+    """What each of R requests counts for, so that requests asked apart count as much as together."""
+
+    requested: NDArray[np.int64]  # (R,) tokens
+    distinct: NDArray[np.int64]  # (R,) tokens that it adds to those of the requests planned before it
+
+    def add_to(self, usage: Usage, index: int) -> None:
+        """Count a request that is done."""
+        usage.tokens_requested += int(self.requested[index])
+        usage.tokens_distinct += int(self.distinct[index])
+
+
 def assemble(
     parts: Iterable[Scored],
     sizes: Sequence[int],
@@ -137,6 +161,8 @@ def assemble(
     kept: KeptTokens | None = None,
     *,
     ranked: Sequence[bool],
+    costs: Costs,
+    wanted: Mask,
 ) -> Iterator[tuple[int, ScoreOutput]]:
     """Put scored tokens together to requests' outputs, each as soon as its last token is there.
 
@@ -144,9 +170,11 @@ def assemble(
         parts: Scored tokens in any order; request i owns the `sizes[i]` slots that follow those of request i - 1.
         sizes: Scored tokens of each request.
         truncated: Whether a request's context was cut.
-        usage: Gains the seconds that `parts` took.
+        usage: Gains the seconds that `parts` took, and the costs of the requests that are done.
         kept: Holds the texts of the tokens that are to be kept one by one.
         ranked: Whether a request asks for the worst rank of its tokens.
+        costs: Of the requests.
+        wanted: Whether a request is asked; what comes of others is passed over.
     """
     ends = np.cumsum(sizes)
     owner = np.repeat(np.arange(len(sizes)), sizes)
@@ -166,11 +194,14 @@ def assemble(
         touched, counts = np.unique(owner[slots], return_counts=True)
         left[touched] -= counts
         for index in touched[left[touched] == 0].tolist():
+            if not wanted[index]:
+                continue
             own = slice(int(ends[index]) - sizes[index], int(ends[index]))
             total = float(values[own].sum())  # in slot order, so that it does not depend on the parts
             tokens = None if kept is None else kept.take(index, own.start, values[own].tolist())
             rank = int(ranks[own].max()) if ranked[index] else None
             is_greedy = bool(greedy[own].all())
+            costs.add_to(usage, index)
             yield index, ScoreOutput(total, is_greedy, sizes[index], truncated[index], rank, tokens)
 
 

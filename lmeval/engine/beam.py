@@ -7,7 +7,7 @@ model's generation configuration says. Prompts go in batches where that changes 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lmeval.engine.base import Usage
+from lmeval.engine.chosen import chosen_mask
 from lmeval.engine.decode import before_stop, decoded, special_texts, without_specials
 from lmeval.engine.network import Network
 from lmeval.engine.rows import release_memory
@@ -57,9 +58,16 @@ class Searcher:
         self.specials = special_texts(encoder)
 
     def run(
-        self, requests: Sequence[GenerationRequest], prompts: Sequence[Prompt]
+        self,
+        requests: Sequence[GenerationRequest],
+        prompts: Sequence[Prompt],
+        only: Collection[int] | None = None,
     ) -> Iterator[tuple[int, GenerationOutput]]:
-        """Each request's best hypothesis, with its index; requests that ask the same share batches."""
+        """Each request's best hypothesis, with its index; requests that ask the same share batches.
+
+        Where `only` some are asked, the batches that hold one of them are run.
+        """
+        wanted = chosen_mask(only, len(requests))
         groups: dict[tuple[object, ...], list[int]] = {}
         for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
             asked = (request.stop, request.max_new_tokens, request.decoding, prompt.start, prompt.forced)
@@ -68,6 +76,9 @@ class Searcher:
             queue = sorted(group, key=lambda index: len(prompts[index].ids), reverse=True)
             while queue:
                 batch = self._next_batch(queue, requests[queue[0]].decoding.num_beams, prompts)
+                if not wanted[batch].any():
+                    queue = queue[len(batch) :]
+                    continue
                 try:
                     outputs = self._search([requests[i] for i in batch], [prompts[i] for i in batch])
                 except torch.OutOfMemoryError:
@@ -77,7 +88,7 @@ class Searcher:
                     release_memory()
                     continue
                 queue = queue[len(batch) :]
-                yield from zip(batch, outputs, strict=True)
+                yield from ((i, o) for i, o in zip(batch, outputs, strict=True) if wanted[i])
 
     def _next_batch(self, queue: Sequence[int], num_beams: int, prompts: Sequence[Prompt]) -> Sequence[int]:
         width = len(prompts[queue[0]].ids)

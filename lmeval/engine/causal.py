@@ -5,8 +5,9 @@ Position t of a causal model predicts token t + 1: the node that holds input t a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import cached_property, partial
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from transformers import DynamicCache
 
 from lmeval.engine import decode
 from lmeval.engine.attention import can_be_handed
-from lmeval.engine.base import Scored, Stopwatch, Usage, Work, assemble, collect
+from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, assemble, collect
 from lmeval.engine.beam import Prompt, Searcher
+from lmeval.engine.chosen import WHOLE, Mask, chosen_mask, positions, uses_of_rows
 from lmeval.engine.decode import Rows
 from lmeval.engine.network import Network, Picked
 from lmeval.engine.pieces import Pieces, causal_texts, num_alternatives
@@ -25,6 +27,7 @@ from lmeval.engine.rows import (
     carry,
     depends_on_length,
     packed_reach,
+    passed_by,
     release_memory,
     restore,
     row_hidden,
@@ -84,14 +87,14 @@ class CausalScorer:
                 break
         return note
 
-    def score(self, windows: Sequence[Window], top: int = 0) -> Iterator[Scored]:
-        """Scores of the windows' tokens, part by part; slots number them window by window, as plan.Forest does.
+    def score(
+        self, windows: Sequence[Window], forest: Forest, top: int = 0, wanted: Mask | None = None
+    ) -> Iterator[Scored]:
+        """Scores of the windows' tokens, part by part; slots number them window by window, as in their forest.
 
-        Ranks and `top` alternatives come with them where `top` is not 0.
+        Ranks and `top` alternatives come with them where `top` is not 0. Where only some slots are `wanted` (S,),
+        only the parts that they need are run.
         """
-        forest = build_forest(windows)
-        self.usage.tokens_requested += tokens_requested(windows)
-        self.usage.tokens_distinct += len(forest)
         longest = max((len(w.ids) - 1 for w in windows), default=0)
         if self.usage.path == "packed" and longest > self.reach:
             self.usage.path, self.usage.note = (
@@ -99,17 +102,33 @@ class CausalScorer:
                 f"windows of {longest} tokens outreach a layer's attention",
             )
         packed = self.usage.path == "packed"
-        parts = self._packed(forest, top) if packed else self._plain(windows, forest.slots, top)
+        if wanted is not None and wanted.all():
+            wanted = None
+        if packed:
+            self.usage.tokens_planned += self._row_tokens(forest, wanted)
+            parts = self._packed(forest, top, wanted)
+        else:
+            batches = list(self._batches(windows, self._groups(windows), wanted, forest.slots))
+            self.usage.tokens_planned += sum(len(batch) * width for batch, width, runs in batches if runs)
+            parts = self._plain(windows, forest.slots, top, wanted)
         for slots, picked in _one_behind(parts):
             yield picked.read_back(slots)
 
-    def _packed(self, forest: Forest, top: int = 0) -> Iterator[OnDevice]:
-        cache, begin, path = None, 0, np.empty(0, dtype=np.int64)
+    def _packed(self, forest: Forest, top: int = 0, wanted: Mask | None = None) -> Iterator[OnDevice]:
+        cache, begin = None, 0
+        held = path = np.empty(0, dtype=np.int64)  # nodes in the cache; those that all later rows would need
         while begin < len(forest):
-            for row in cut_rows(forest, self.batch_tokens, self.chain_tokens, begin, path):
+            cut = partial(cut_rows, forest, self.batch_tokens, self.chain_tokens, begin, path)
+            uses = repeat(WHOLE) if wanted is None else uses_of_rows(forest, cut(), wanted)
+            for row, use in zip(cut(), uses, strict=False):
+                if not use.runs:
+                    cache, held = passed_by(cache, held, row)
+                    begin, path = row.end, row.next_path
+                    continue
+                assert np.array_equal(held, row.path)
                 kept = snapshot(cache)
                 try:
-                    scored, cache = self._run_row(forest, row, cache, top)
+                    scored, cache = self._run_row(forest, row, cache, top, use.scores)
                 except torch.OutOfMemoryError:
                     half = (row.end - row.begin) // 2
                     if half < 1:
@@ -121,12 +140,21 @@ class CausalScorer:
                     release_memory()
                     break
                 begin, path = row.end, row.next_path
+                held = path
                 if scored is not None:
                     yield scored
 
+    def _row_tokens(self, forest: Forest, wanted: Mask | None) -> int:
+        """Nodes of the rows that will run."""
+        if wanted is None:
+            return len(forest)
+        cut = partial(cut_rows, forest, self.batch_tokens, self.chain_tokens)
+        uses = uses_of_rows(forest, cut(), wanted)
+        return sum(row.end - row.begin for row, use in zip(cut(), uses, strict=True) if use.runs)
+
     @torch.inference_mode()
     def _run_row(
-        self, forest: Forest, row: Row, cache: DynamicCache | None, top: int
+        self, forest: Forest, row: Row, cache: DynamicCache | None, top: int, scores: bool
     ) -> tuple[OnDevice | None, DynamicCache | None]:
         keep = len(row.next_path) > 0
         if keep and cache is None:
@@ -135,7 +163,7 @@ class CausalScorer:
         self.usage.tokens_computed += row.end - row.begin
         low, high = np.searchsorted(forest.query_node, (row.begin, row.end))
         scored = None
-        if high > low:
+        if scores and high > low:
             nodes, query = np.unique(forest.query_node[low:high], return_inverse=True)
             picked = self.network.score_positions(
                 hidden, nodes - row.begin, query, forest.query_token[low:high], top
@@ -143,32 +171,49 @@ class CausalScorer:
             scored = (forest.query_slot[low:high], picked)
         return scored, carry(cache, row) if keep and cache is not None else None
 
-    def _plain(self, windows: Sequence[Window], slots: Int, top: int = 0) -> Iterator[OnDevice]:
+    def _plain(
+        self, windows: Sequence[Window], slots: Int, top: int = 0, wanted: Mask | None = None
+    ) -> Iterator[OnDevice]:
         """Right-padded batches, longest first; windows with the same input run once.
 
         Causal attention and recurrence never look right, so the padding needs no mask. A rotary base that depends
         on the row's length does feel it: such models get rows of one length.
         """
+        groups, done = self._groups(windows), 0
+        while done < len(groups):
+            for batch, width, runs in self._batches(windows, groups[done:], wanted, slots):
+                if runs:
+                    try:
+                        scored = self._run_batch(windows, batch, width, slots, top)
+                    except torch.OutOfMemoryError:
+                        if len(batch) == 1:
+                            raise
+                        self.batch_tokens = max(1, len(batch) * width // 2)
+                        release_memory()
+                        break
+                    yield scored
+                done += len(batch)
+
+    def _groups(self, windows: Sequence[Window]) -> list[list[int]]:
+        """The windows of each distinct input, longest first."""
         inputs: dict[bytes, list[int]] = {}
         for w, window in enumerate(windows):
             inputs.setdefault(window.ids[:-1].tobytes(), []).append(w)
-        groups = sorted(inputs.values(), key=lambda group: len(windows[group[0]].ids), reverse=True)
-        budget, done = self.batch_tokens, 0
+        return sorted(inputs.values(), key=lambda group: len(windows[group[0]].ids), reverse=True)
+
+    def _batches(
+        self, windows: Sequence[Window], groups: Sequence[list[int]], wanted: Mask | None, slots: Int
+    ) -> Iterator[tuple[Sequence[list[int]], int, bool]]:
+        """Batches of inputs, the width of each, and whether it is run: it is where one of its slots is wanted."""
+        done = 0
         while done < len(groups):
             width = len(windows[groups[done][0]].ids) - 1
-            batch = groups[done : done + max(1, budget // max(1, width))]
+            batch = groups[done : done + max(1, self.batch_tokens // max(1, width))]
             if self.same_length:
                 batch = [group for group in batch if len(windows[group[0]].ids) - 1 == width]
-            try:
-                scored = self._run_batch(windows, batch, width, slots, top)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                budget = self.batch_tokens = max(1, len(batch) * width // 2)
-                release_memory()
-                continue
+            own = [w for group in batch for w in group]
+            yield batch, width, wanted is None or any(wanted[slots[w] : slots[w + 1]].any() for w in own)
             done += len(batch)
-            yield scored
 
     @torch.inference_mode()
     def _run_batch(
@@ -192,6 +237,15 @@ class CausalScorer:
         self.usage.tokens_computed += tokens.size
         inputs = {"input_ids": self.network.to_device(tokens)}
         return slot, self.network.score_cells(inputs, positions, query, target, top)
+
+
+def _costs(per_request: Sequence[Sequence[Window]], forest: Forest) -> Costs:
+    """What each request's windows count for; a window sent by itself has all its tokens as inputs but the last."""
+    owner = np.repeat(np.arange(len(per_request)), [len(own) for own in per_request])
+    distinct = np.zeros(len(per_request), dtype=np.int64)
+    np.add.at(distinct, owner, forest.fresh)
+    requested = [tokens_requested(own) for own in per_request]
+    return Costs(np.array(requested, dtype=np.int64), distinct)
 
 
 def _one_behind(parts: Iterable[OnDevice]) -> Iterator[OnDevice]:
@@ -277,15 +331,27 @@ class CausalEngine:
         """The token budget of a row; smaller than asked for after the device ran out of memory."""
         return self.scorer.batch_tokens
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, ScoreOutput]]:
         """Log-likelihoods, each request's as soon as its last token is scored."""
         per_request = collect(causal_windows(requests, self.encoder, self.max_length))
         flat = [window for windows in per_request for window in windows]
         sizes = [sum(len(window.ids) - window.start for window in windows) for windows in per_request]
         truncated = [any(window.truncated for window in windows) for windows in per_request]
         kept = self.pieces.keep(causal_texts(requests))
-        parts = self.scorer.score(flat, num_alternatives(requests))
-        yield from assemble(parts, sizes, truncated, self.usage, kept, ranked=[r.rank for r in requests])
+        forest, wanted = build_forest(flat), chosen_mask(only, len(requests))
+        parts = self.scorer.score(flat, forest, num_alternatives(requests), np.repeat(wanted, sizes))
+        yield from assemble(
+            parts,
+            sizes,
+            truncated,
+            self.usage,
+            kept,
+            ranked=[r.rank for r in requests],
+            costs=_costs(per_request, forest),
+            wanted=wanted,
+        )
 
     def _slot_rows(self, prompts: Sequence[Ids]) -> Rows:
         return SlotRows(
@@ -342,44 +408,49 @@ class CausalEngine:
         """See base.Engine."""
         return measure_work(self.network, self.usage, self.batch_tokens)
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, GenerationOutput]]:
         """Continuations, greedy, drawn or searched for."""
         prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
+        windows = [Window(np.append(p.ids, 0).astype(np.int32), len(p.ids)) for p in prompts]
+        # a prompt's last token is read to write the first: as many steps follow as tokens, less one
+        costs = Costs(np.array([len(p.ids) - 1 for p in prompts]), build_forest(windows).fresh - 1)
         watch = Stopwatch()
-        for index, output in watch.time(self._write(requests, prompts)):
+        for index, output in watch.time(self._write(requests, prompts, only)):
             seconds = watch.lap()
             self.usage.seconds_model += seconds
             self.usage.seconds_generating += seconds
-            tokens = len(prompts[index].ids) + output.num_tokens - 1
-            self.usage.tokens_requested += tokens
+            costs.add_to(self.usage, index)
+            self.usage.tokens_requested += output.num_tokens
+            self.usage.tokens_distinct += output.num_tokens
             yield index, output
 
     def _write(
-        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
+        self,
+        requests: Sequence[GenerationRequest],
+        prompts: Sequence[Window],
+        only: Collection[int] | None = None,
     ) -> Iterator[tuple[int, GenerationOutput]]:
         """Outputs by index: beam search by transformers' own, the others by the loop over slots."""
-        usage = self.usage
-        windows = [Window(np.append(p.ids, 0).astype(np.int32), len(p.ids)) for p in prompts]
-        usage.tokens_distinct += len(build_forest(windows)) - len(windows)
-        generated = usage.tokens_generated
         searched = [i for i, request in enumerate(requests) if request.decoding.strategy == "beam"]
         stepped = [i for i, request in enumerate(requests) if request.decoding.strategy != "beam"]
         for write, chosen in ((self._decode, stepped), (self._search, searched)):
             if chosen:
-                outputs = write([requests[i] for i in chosen], [prompts[i] for i in chosen])
+                own = positions(only, chosen)
+                outputs = write([requests[i] for i in chosen], [prompts[i] for i in chosen], own)
                 yield from ((chosen[place], output) for place, output in outputs)
-        usage.tokens_distinct += usage.tokens_generated - generated
 
     def _search(
-        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window], only: Collection[int] | None
     ) -> Iterator[tuple[int, GenerationOutput]]:
         eos_ids = decode.eos_token_ids(self.network.model, self.encoder)
         # what left-padded rows give with a cache, they give `generate` too
         searcher = Searcher(self.network, self.encoder, eos_ids, self.usage, pads=self._takes_cache)
-        yield from searcher.run(requests, [Prompt(prompt.ids, prompt.truncated) for prompt in prompts])
+        yield from searcher.run(requests, [Prompt(prompt.ids, prompt.truncated) for prompt in prompts], only)
 
     def _decode(
-        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
+        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window], only: Collection[int] | None
     ) -> Iterator[tuple[int, GenerationOutput]]:
         usage, network = self.usage, self.network
         texts = [prompt.ids for prompt in prompts]
@@ -394,4 +465,4 @@ class CausalEngine:
             max_rows=1 if self.scorer.same_length else max_rows,
             processors=self._processors_of,
         )
-        yield from decoder.run(requests, prompts)
+        yield from decoder.run(requests, prompts, only)

@@ -10,7 +10,7 @@ of the batch holds.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from lmeval.engine.base import Stopwatch, Usage, Work
+from lmeval.engine.chosen import Mask, chosen_mask
 from lmeval.engine.network import Network
 from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import ENCODE_BATCH, TextEncoder, require_unicode
@@ -87,7 +88,9 @@ class ClassifierEngine:
         self.options = {"use_cache": False} if "use_cache" in parameters else {}
         self.usage = Usage()
 
-    def classify(self, requests: Sequence[HeadRequest]) -> Iterator[tuple[int, HeadOutput]]:
+    def classify(
+        self, requests: Sequence[HeadRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, HeadOutput]]:
         """The head's logits, in any order; equal texts are read once.
 
         Raises:
@@ -98,22 +101,29 @@ class ClassifierEngine:
         askers: dict[tuple[tuple[int, ...], ...], list[int]] = {}
         inputs: list[Input] = []
         for index, item in enumerate(self.encode(requests)):
-            self.usage.tokens_requested += len(item.ids)
             own = askers.setdefault(item.key, [])
             if not own:
                 inputs.append(item)
-                self.usage.tokens_distinct += len(item.ids)
             own.append(index)
+        wanted = chosen_mask(only, len(requests))
+        asked = np.array([wanted[askers[item.key]].any() for item in inputs], dtype=bool)
         watch = Stopwatch()
-        for done, logits in watch.time(self._run(inputs)):
+        for done, logits in watch.time(self._run(inputs, asked)):
             self.usage.seconds_model += watch.lap()
             for item, values in zip(done, logits.tolist(), strict=True):
-                for index in askers[item.key]:
+                own = askers[item.key]
+                for index in own:
+                    if not wanted[index]:
+                        continue
                     output = HeadOutput(tuple(values), len(item.ids), item.truncated)
                     _require_finite(output, index)
+                    self.usage.tokens_requested += len(item.ids)
+                    self.usage.tokens_distinct += len(item.ids) if index == own[0] else 0
                     yield index, output
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, ScoreOutput]]:
         """Not what a head can do.
 
         Raises:
@@ -125,7 +135,9 @@ class ClassifierEngine:
         """See base.Engine."""
         return measure_work(self.network, self.usage, self.batch_tokens)
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, GenerationOutput]]:
         """Not what a head can do.
 
         Raises:
@@ -180,19 +192,21 @@ class ClassifierEngine:
 
     # ---- tokens to logits ----
 
-    def _run(self, inputs: Sequence[Input]) -> Iterator[tuple[list[Input], torch.Tensor]]:
-        """Batches, longest first, with their logits (B, L) in float32 on the CPU."""
-        eos = self.config.eos_token_id if self.network.model.config.is_encoder_decoder else None
-        # an encoder-decoder's head reads the last end token, and a batch must have as many in each text
-        ends = [0 if eos is None else item.ids.count(eos) for item in inputs]
-        order = sorted(range(len(inputs)), key=lambda i: (-ends[i], -len(inputs[i].ids)))
+    def _run(self, inputs: Sequence[Input], asked: Mask) -> Iterator[tuple[list[Input], torch.Tensor]]:
+        """Batches, longest first, with their logits (B, L) in float32 on the CPU; those that hold what is `asked`."""
+        order, ends = self._in_order(inputs)
         done = 0
         while done < len(order):
-            width = len(inputs[order[done]].ids)
-            rows = order[done : done + max(1, self.batch_tokens // width)]
-            batch = [inputs[i] for i in rows if ends[i] == ends[rows[0]]]
-            if len(batch) > 1 and not self.pads:
-                batch = [item for item in batch if len(item.ids) == width]
+            rows = self._next_batch(inputs, order[done:], ends)
+            self.usage.tokens_planned += len(rows) * len(inputs[rows[0]].ids) if asked[rows].any() else 0
+            done += len(rows)
+        done = 0
+        while done < len(order):
+            rows = self._next_batch(inputs, order[done:], ends)
+            if not asked[rows].any():
+                done += len(rows)
+                continue
+            batch, width = [inputs[i] for i in rows], len(inputs[rows[0]].ids)
             try:
                 logits = self._logits(batch)
             except torch.OutOfMemoryError:
@@ -204,6 +218,20 @@ class ClassifierEngine:
             self.usage.tokens_computed += len(batch) * width
             yield batch, logits
             done += len(batch)
+
+    def _in_order(self, inputs: Sequence[Input]) -> tuple[list[int], list[int]]:
+        """The order in which inputs are run, and the end tokens that an encoder-decoder's head counts in each."""
+        eos = self.config.eos_token_id if self.network.model.config.is_encoder_decoder else None
+        # an encoder-decoder's head reads the last end token, and a batch must have as many in each text
+        ends = [0 if eos is None else item.ids.count(eos) for item in inputs]
+        return sorted(range(len(inputs)), key=lambda i: (-ends[i], -len(inputs[i].ids))), ends
+
+    def _next_batch(self, inputs: Sequence[Input], order: Sequence[int], ends: Sequence[int]) -> list[int]:
+        width = len(inputs[order[0]].ids)
+        rows = [i for i in order[: max(1, self.batch_tokens // width)] if ends[i] == ends[order[0]]]
+        if len(rows) > 1 and not self.pads:
+            rows = [i for i in rows if len(inputs[i].ids) == width]
+        return rows
 
     @cached_property
     def pads(self) -> bool:

@@ -11,7 +11,7 @@ business of a `Rows`: see `slots` for models whose attention can be handed a sha
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from lmeval.engine.base import Usage
+from lmeval.engine.chosen import chosen_mask
 from lmeval.engine.network import Network
 from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import Ids, TextEncoder, Window
@@ -147,13 +148,21 @@ class Decoder:
         self.usage, self.max_rows, self.processors = usage, max_rows, processors
 
     def run(
-        self, requests: Sequence[GenerationRequest], prompts: Sequence[Window]
+        self,
+        requests: Sequence[GenerationRequest],
+        prompts: Sequence[Window],
+        only: Collection[int] | None = None,
     ) -> Iterator[tuple[int, GenerationOutput]]:
-        """Continuations with the index of their request, as they finish; the longest prompts begin."""
+        """Continuations with the index of their request, as they finish; the longest prompts begin.
+
+        Where `only` some are asked, the others are not written.
+        """
+        wanted = chosen_mask(only, len(requests))
         specials = special_texts(self.encoder)
         pairs = zip(requests, prompts, strict=True)
         slots = [Slot(i, request, prompt, specials) for i, (request, prompt) in enumerate(pairs)]
-        queue = deque(sorted(slots, key=lambda slot: len(slot.prompt.ids), reverse=True))
+        asked = [slot for slot in slots if wanted[slot.index]]
+        queue = deque(sorted(asked, key=lambda slot: len(slot.prompt.ids), reverse=True))
         while queue:
             live: list[Slot] = []
             try:

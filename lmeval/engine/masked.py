@@ -8,14 +8,15 @@ as a span and revealed left to right, its right context kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmeval.engine.base import Scored, Usage, Work, assemble, collect
+from lmeval.engine.base import Costs, Scored, Usage, Work, assemble, collect
+from lmeval.engine.chosen import Mask, chosen_mask
 from lmeval.engine.network import Network
 from lmeval.engine.pieces import Pieces, num_alternatives
 from lmeval.engine.rows import release_memory
@@ -121,6 +122,15 @@ def next_batch(lengths: Int, done: int, budget: int) -> int:
     return done + same if 2 * same >= size else end
 
 
+def _costs(copies: Copies, sizes: Sequence[int]) -> Costs:
+    """What each request's copies count for; one that several ask is distinct for the first."""
+    owner, lengths = np.repeat(np.arange(len(sizes)), sizes), copies.lengths()
+    requested, distinct = (np.zeros(len(sizes), dtype=np.int64) for _ in range(2))
+    np.add.at(requested, owner, lengths[copies.copy])
+    np.add.at(distinct, owner[copies.made_for], lengths)
+    return Costs(requested, distinct)
+
+
 class MaskedEngine:
     """A masked model: likelihoods of targets and pseudo-log-likelihoods of texts. See base.Engine."""
 
@@ -144,7 +154,9 @@ class MaskedEngine:
         self.pieces = Pieces(encoder)
         self.usage = Usage(note="masked models run a copy per scored token")
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, ScoreOutput]]:
         """Log-likelihoods, each request's as soon as its last copy is scored."""
         asked = [(r.pll or self.variant) if r.whole_text else REVEALED for r in requests]
         spans = collect(masked_spans(requests, self.encoder, self.max_length, asked))
@@ -155,14 +167,26 @@ class MaskedEngine:
         sizes = [sum(len(span.scored) for span in own) for own in spans]
         truncated = [any(span.truncated for span in own) for own in spans]
         kept = self.pieces.keep_spans(requests, spans)
-        parts = self._run(copies, num_alternatives(requests))
-        yield from assemble(parts, sizes, truncated, self.usage, kept, ranked=[r.rank for r in requests])
+        wanted = chosen_mask(only, len(requests))
+        parts = self._run(copies, np.repeat(wanted, sizes), num_alternatives(requests))
+        yield from assemble(
+            parts,
+            sizes,
+            truncated,
+            self.usage,
+            kept,
+            ranked=[r.rank for r in requests],
+            costs=_costs(copies, sizes),
+            wanted=wanted,
+        )
 
     def work(self) -> Work | None:
         """See base.Engine."""
         return measure_work(self.network, self.usage, self.batch_tokens)
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, GenerationOutput]]:
         """Not what a masked model can do.
 
         Raises:
@@ -174,15 +198,22 @@ class MaskedEngine:
             fix="use a causal or seq2seq model for tasks that generate",
         )
 
-    def _run(self, copies: Copies, top: int = 0) -> Iterator[Scored]:
-        """Batches of copies, longest first, so that those of a batch are of about one length."""
+    def _run(self, copies: Copies, wanted: Mask, top: int = 0) -> Iterator[Scored]:
+        """Batches of copies, longest first, so that those of a batch are of about one length.
+
+        A batch is run where one of its slots is `wanted` (S,).
+        """
         lengths, slots = copies.lengths(), copies.slots()
-        self.usage.tokens_requested += int(lengths[copies.copy].sum())
-        self.usage.tokens_distinct += int(lengths.sum())
+        asked = np.zeros(len(lengths), dtype=bool)
+        asked[copies.copy[wanted]] = True
         order = np.argsort(-lengths, kind="stable")
-        lengths, done = lengths[order], 0
+        lengths, asked, done = lengths[order], asked[order], 0
+        self.usage.tokens_planned += self._planned(lengths, asked)
         while done < len(order):
             end = next_batch(lengths, done, self.batch_tokens)
+            if not asked[done:end].any():
+                done = end
+                continue
             width, batch = int(lengths[done]), order[done:end].tolist()
             try:
                 yield self._run_batch(copies, batch, [slots[copy] for copy in batch], width, top)
@@ -193,6 +224,15 @@ class MaskedEngine:
                 release_memory()
                 continue
             done = end
+
+    def _planned(self, lengths: Int, asked: Mask) -> int:
+        """Tokens of the batches that will run, padding included."""
+        tokens = done = 0
+        while done < len(lengths):
+            end = next_batch(lengths, done, self.batch_tokens)
+            tokens += (end - done) * int(lengths[done]) if asked[done:end].any() else 0
+            done = end
+        return tokens
 
     @torch.inference_mode()
     def _run_batch(

@@ -31,7 +31,8 @@ class Forest:
 
     `tokens`, `depths`, `subtree_end`: one entry a node. A query is one scored token: the node that predicts it, the
     token, and its slot. Slots number the scored tokens window by window in the order given; window w owns
-    `slots[w] : slots[w + 1]`. Queries are sorted by node.
+    `slots[w] : slots[w + 1]`. Queries are sorted by node. `fresh` has an entry a window: the nodes that it adds to
+    those of the windows before it in the layout, so that these sum up to all nodes.
     """
 
     tokens: NDArray[np.int32]
@@ -41,6 +42,7 @@ class Forest:
     query_token: NDArray[np.int32]
     query_slot: Int
     slots: Int
+    fresh: Int
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -84,6 +86,7 @@ def build_forest(windows: Sequence[Window]) -> Forest:
     path = np.empty(max((len(w.ids) for w in windows), default=0), dtype=np.int64)  # node at each depth
     query_nodes: list[Int] = []
     query_slots: list[Int] = []
+    added = np.zeros(len(windows), dtype=np.int64)
     size, open_depth = 0, 0
     previous = np.empty(0, dtype=np.int32)
     for w in order:
@@ -91,7 +94,7 @@ def build_forest(windows: Sequence[Window]) -> Forest:
         inputs = ids[:-1]
         shared = common_prefix(previous, inputs)
         subtree_end[path[shared:open_depth]] = size
-        fresh = len(inputs) - shared
+        fresh = added[w] = len(inputs) - shared
         tokens[size : size + fresh] = inputs[shared:]
         depths[size : size + fresh] = np.arange(shared, len(inputs))
         path[shared : len(inputs)] = np.arange(size, size + fresh)
@@ -112,6 +115,7 @@ def build_forest(windows: Sequence[Window]) -> Forest:
         target[by_node],
         slot[by_node],
         slots,
+        added,
     )
 
 

@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
 from lmeval.engine.attention import RowAttention, attending
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row
+
+Int = NDArray[np.int64]
 
 
 def subtree_mask(forest: Forest, row: Row, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -50,8 +53,12 @@ def row_hidden(
 
 def carry(cache: DynamicCache, row: Row) -> DynamicCache:
     """Keep of the cache (nodes row.path, then the row's) what row.next_path names."""
-    nodes = np.concatenate([row.path, np.arange(row.begin, row.end)])
-    index = np.searchsorted(nodes, row.next_path)
+    return keep_nodes(cache, np.concatenate([row.path, np.arange(row.begin, row.end)]), row.next_path)
+
+
+def keep_nodes(cache: DynamicCache, nodes: Int, kept: Int) -> DynamicCache:
+    """Keep of a cache that holds `nodes` those that are `kept`, at least one; both ascend."""
+    index = np.searchsorted(nodes, kept)
     if index[-1] == len(index) - 1:  # a prefix of the cache: cut it, copy nothing
         cache.crop(len(index) - len(nodes))
         return cache
@@ -60,6 +67,14 @@ def carry(cache: DynamicCache, row: Row) -> DynamicCache:
         layer.keys = layer.keys.index_select(-2, chosen)
         layer.values = layer.values.index_select(-2, chosen)
     return cache
+
+
+def passed_by(cache: DynamicCache | None, held: Int, row: Row) -> tuple[DynamicCache | None, Int]:
+    """What is left of a cache, and of the nodes that it holds, behind a row that was not run."""
+    kept = held[np.isin(held, row.next_path, assume_unique=True)]
+    if cache is None or not len(kept):
+        return None, kept
+    return keep_nodes(cache, held, kept), kept
 
 
 def snapshot(cache: DynamicCache | None) -> list[tuple[Tensor, Tensor]] | None:

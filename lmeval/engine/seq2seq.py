@@ -7,7 +7,7 @@ first token of every target is predicted from there, so targets of one token nee
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import EncoderDecoderCache
 
-from lmeval.engine.base import Scored, Stopwatch, Usage, Work, assemble, collect
+from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, assemble, collect
 from lmeval.engine.beam import Prompt, Searcher
+from lmeval.engine.chosen import Mask, chosen_mask, positions
 from lmeval.engine.decode import MAX_ROWS, MAX_ROWS_ACCELERATOR, Decoder, eos_token_ids
 from lmeval.engine.encoder_decoder import EncoderDecoder, new_cache, padded, select_rows
 from lmeval.engine.pieces import Pieces, num_alternatives, target_texts
@@ -53,29 +54,44 @@ class Entry:
     slots: list[list[int]] = field(default_factory=list)
     known: dict[bytes, int] = field(default_factory=dict)
 
-    def add(self, target: Ids, slot: int) -> None:
-        """Ask a target."""
+    def add(self, target: Ids, slot: int) -> bool:
+        """Ask a target; whether it is a new one."""
         number = self.known.setdefault(target.tobytes(), len(self.targets))
         if number == len(self.targets):
             self.targets.append(target)
             self.slots.append([])
         self.slots[number].append(slot)
+        return len(self.slots[number]) == 1
 
     @property
     def num_tokens(self) -> int:
         """Tokens that the model has to read: the source, the prefix, and each target but its last token."""
         return len(self.source) + len(self.prefix) + sum(len(target) - 1 for target in self.targets)
 
+    def is_asked(self, wanted: Mask) -> bool:
+        """Whether one of its targets is, if of the slots (S,) those in `wanted` are: all of a target's, or none."""
+        return any(wanted[slots].any() for slots in self.slots)
 
-def make_entries(pairs: Sequence[Pair]) -> list[Entry]:
-    """The distinct contexts of some pairs; slots count the targets' tokens pair by pair."""
+
+def make_entries(pairs: Sequence[Pair]) -> tuple[list[Entry], Costs]:
+    """The distinct contexts of some pairs, and what each pair counts for.
+
+    Slots count the targets' tokens pair by pair.
+    """
     entries: dict[tuple[bytes, Tokens], Entry] = {}
     slot = 0
-    for pair in pairs:
+    requested, distinct = (np.zeros(len(pairs), dtype=np.int64) for _ in range(2))
+    for number, pair in enumerate(pairs):
         key = (pair.source.tobytes(), pair.prefix)
-        entries.setdefault(key, Entry(pair.source, pair.prefix)).add(pair.target, slot)
+        read = len(pair.source) + len(pair.prefix)
+        if key not in entries:
+            entries[key] = Entry(pair.source, pair.prefix)
+            distinct[number] = read
+        if entries[key].add(pair.target, slot):
+            distinct[number] += len(pair.target) - 1
         slot += len(pair.target)
-    return list(entries.values())
+        requested[number] = read + len(pair.target) - 1
+    return list(entries.values()), Costs(requested, distinct)
 
 
 @dataclass(slots=True)
@@ -100,18 +116,20 @@ class Seq2SeqScorer:
     def __init__(self, network: EncoderDecoder, batch_tokens: int, usage: Usage) -> None:
         self.network, self.batch_tokens, self.usage = network, batch_tokens, usage
 
-    def score(self, pairs: Sequence[Pair], top: int = 0) -> Iterator[Scored]:
-        """Scores of the targets' tokens, part by part; slots number them pair by pair. For `top` see Network."""
-        entries = make_entries(pairs)
+    def score(self, entries: Sequence[Entry], wanted: Mask, top: int = 0) -> Iterator[Scored]:
+        """Scores of the targets' tokens, part by part. For `top` see Network.
+
+        Batches are run that hold a slot that is `wanted` (S,).
+        """
         # contexts of one prefix are together, longest first
-        entries.sort(key=lambda entry: (len(entry.prefix), entry.prefix, -len(entry.source)))
-        self.usage.tokens_requested += sum(
-            len(pair.source) + len(pair.prefix) + len(pair.target) - 1 for pair in pairs
-        )
-        self.usage.tokens_distinct += sum(entry.num_tokens for entry in entries)
+        entries = sorted(entries, key=lambda entry: (len(entry.prefix), entry.prefix, -len(entry.source)))
+        self.usage.tokens_planned += self._planned(entries, wanted)
         done = 0
         while done < len(entries):
             batch = self._next_batch(entries, done)
+            if not any(entry.is_asked(wanted) for entry in batch):
+                done += len(batch)
+                continue
             try:
                 parts = list(self._run_batch(batch, top))
             except torch.OutOfMemoryError:
@@ -128,6 +146,27 @@ class Seq2SeqScorer:
         size = max(1, self.batch_tokens // len(first.source))
         batch = entries[done : done + size]
         return [entry for entry in batch if len(entry.prefix) == len(first.prefix)]
+
+    def _planned(self, entries: Sequence[Entry], wanted: Mask) -> int:
+        """Tokens of the batches that will run, padding included."""
+        tokens = done = 0
+        while done < len(entries):
+            batch = self._next_batch(entries, done)
+            if any(entry.is_asked(wanted) for entry in batch):
+                width = max(len(entry.source) for entry in batch)
+                tokens += len(batch) * (width + len(batch[0].prefix))
+                targets = (len(target) for entry in batch for target in entry.targets if len(target) > 1)
+                lengths = sorted(targets, reverse=True)
+                while lengths:
+                    rows = self._num_rows(lengths[0], width)
+                    tokens += len(lengths[:rows]) * (lengths[0] - 1)
+                    lengths = lengths[rows:]
+            done += len(batch)
+        return tokens
+
+    def _num_rows(self, target: int, width: int) -> int:
+        """Targets run at once: a row costs its own tokens, and the encoder's states that it looks at."""
+        return max(1, self.batch_tokens // max(target - 1, width))
 
     @torch.inference_mode()
     def _run_batch(self, batch: Sequence[Entry], top: int) -> Iterator[Scored]:
@@ -154,9 +193,7 @@ class Seq2SeqScorer:
         rows.sort(key=lambda row: len(row[1]), reverse=True)
         done = 0
         while done < len(rows):
-            # a row costs its own tokens, and the encoder's states that it looks at
-            cost = max(len(rows[done][1]) - 1, states.shape[1])
-            chosen = rows[done : done + max(1, self.batch_tokens // cost)]
+            chosen = rows[done : done + self._num_rows(len(rows[done][1]), states.shape[1])]
             yield self._run_targets(chosen, states, seen, cache, top)
             done += len(chosen)
 
@@ -239,7 +276,9 @@ class Seq2SeqEngine:
         """None: tokens of encoder and decoder are counted together, and each pass has its own maps."""
         return None
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, ScoreOutput]]:
         """Log-likelihoods, each request's as soon as its last token is scored."""
         pairs = collect(self.pairs.pairs(requests))
         if any(request.whole_text for request in requests):
@@ -247,31 +286,49 @@ class Seq2SeqEngine:
         sizes = [len(pair.target) for pair in pairs]
         truncated = [pair.truncated for pair in pairs]
         kept = self.pieces.keep(target_texts(requests))
-        parts = self.scorer.score(pairs, num_alternatives(requests))
-        yield from assemble(parts, sizes, truncated, self.usage, kept, ranked=[r.rank for r in requests])
+        entries, costs = make_entries(pairs)
+        wanted = chosen_mask(only, len(requests))
+        parts = self.scorer.score(entries, np.repeat(wanted, sizes), num_alternatives(requests))
+        yield from assemble(
+            parts,
+            sizes,
+            truncated,
+            self.usage,
+            kept,
+            ranked=[r.rank for r in requests],
+            costs=costs,
+            wanted=wanted,
+        )
 
     def _note(self, text: str) -> None:
         if text not in (self.usage.note or ""):
             self.usage.note = f"{self.usage.note}; {text}" if self.usage.note else text
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, GenerationOutput]]:
         """Continuations of the decoder's start, greedy, drawn or searched for."""
         prompts = collect(self.pairs.prompts(requests))
-        distinct = {prompt.source.tobytes(): len(prompt.source) for prompt in prompts}
-        self.usage.tokens_distinct += sum(distinct.values())
+        first: dict[bytes, int] = {}
+        for number, prompt in enumerate(prompts):
+            first.setdefault(prompt.source.tobytes(), number)
+        makers = set(first.values())
         watch = Stopwatch()
-        for index, output in watch.time(self._write(requests, prompts)):
+        for index, output in watch.time(self._write(requests, prompts, only)):
             seconds = watch.lap()
             self.usage.seconds_model += seconds
             self.usage.seconds_generating += seconds
             written = len(prompts[index].start) + output.num_tokens - 1
             self.usage.tokens_requested += len(prompts[index].source) + written
-            self.usage.tokens_distinct += written
+            self.usage.tokens_distinct += written + (len(prompts[index].source) if index in makers else 0)
             # the space that a language's token or a tokenizer leaves before the first word
             yield index, replace(output, text=output.text.lstrip())
 
     def _write(
-        self, requests: Sequence[GenerationRequest], prompts: Sequence[SourcePrompt]
+        self,
+        requests: Sequence[GenerationRequest],
+        prompts: Sequence[SourcePrompt],
+        only: Collection[int] | None = None,
     ) -> Iterator[tuple[int, GenerationOutput]]:
         """Outputs by index; the loop runs requests apart that differ in what their logits undergo."""
         groups: dict[tuple[object, ...], list[int]] = {}
@@ -284,7 +341,8 @@ class Seq2SeqEngine:
                 groups.setdefault(kind, []).append(index)
         runs = [(self._decode, group) for group in groups.values()]
         for run, group in [*runs, (self._search, searched)]:
-            for place, output in run([requests[i] for i in group], [prompts[i] for i in group]):
+            own = positions(only, group)
+            for place, output in run([requests[i] for i in group], [prompts[i] for i in group], own):
                 yield group[place], output
 
     @cached_property
@@ -305,18 +363,25 @@ class Seq2SeqEngine:
         return eos_token_ids(self.network.model, self.encoder)
 
     def _search(
-        self, requests: Sequence[GenerationRequest], prompts: Sequence[SourcePrompt]
+        self,
+        requests: Sequence[GenerationRequest],
+        prompts: Sequence[SourcePrompt],
+        only: Collection[int] | None,
     ) -> Iterator[tuple[int, GenerationOutput]]:
         given = [Prompt(p.source, p.truncated, p.start, p.forced) for p in prompts]
         searcher = Searcher(self.network, self.encoder, self._eos_ids, self.usage, pads=self._rows_step)
-        yield from searcher.run(requests, given)
+        yield from searcher.run(requests, given, only)
 
     def _decode(
-        self, requests: Sequence[GenerationRequest], prompts: Sequence[SourcePrompt]
+        self,
+        requests: Sequence[GenerationRequest],
+        prompts: Sequence[SourcePrompt],
+        only: Collection[int] | None,
     ) -> Iterator[tuple[int, GenerationOutput]]:
         """The loop over slots, for requests of one start, forced token and limit."""
         first, usage = prompts[0], self.usage
-        sources = [prompt.source for prompt in prompts]
+        wanted = chosen_mask(only, len(prompts))
+        sources = [p.source for p, is_wanted in zip(prompts, wanted, strict=True) if is_wanted]
         processors = ProcessorsOf(self.network, first.start, first.forced, requests[0].max_new_tokens)
         windows = [Window(prompt.source, len(prompt.source), prompt.truncated) for prompt in prompts]
         many = MAX_ROWS if self.network.device.type == "cpu" else MAX_ROWS_ACCELERATOR
@@ -328,4 +393,4 @@ class Seq2SeqEngine:
             usage,
             max_rows=many if self._rows_step else 1,
         )
-        yield from decoder.run(requests, windows)
+        yield from decoder.run(requests, windows, only)

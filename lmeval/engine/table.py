@@ -5,7 +5,7 @@ It counts a token of work for each token that an answer has. It has no weights: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from lmeval.engine.base import Usage, Work
@@ -67,27 +67,35 @@ class TableEngine:
         """None that it knows of."""
         return 0
 
-    def score(self, requests: Sequence[ScoreRequest]) -> Iterator[tuple[int, ScoreOutput]]:
+    def score(
+        self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, ScoreOutput]]:
         """The canned log-likelihoods.
 
         Raises:
             RequestError: A request that has none, before any is answered.
         """
-        _require_answers(self._scores, requests)
-        for index, request in enumerate(requests):
+        chosen = list(range(len(requests)) if only is None else only)
+        _require_answers(self._scores, requests, chosen)
+        for index in chosen:
+            request = requests[index]
             answer = _look_up(self._scores, request)
             self._count(answer[1])
             rank = answer[3] if request.rank and len(answer) == 4 else None
             yield index, ScoreOutput(answer[0], answer[2], answer[1], rank=rank)
 
-    def generate(self, requests: Sequence[GenerationRequest]) -> Iterator[tuple[int, GenerationOutput]]:
+    def generate(
+        self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
+    ) -> Iterator[tuple[int, GenerationOutput]]:
         """The canned texts, cut at the earliest stop; white space tells their tokens apart.
 
         Raises:
             RequestError: As for `score`.
         """
-        _require_answers(self._texts, requests)
-        for index, request in enumerate(requests):
+        chosen = list(range(len(requests)) if only is None else only)
+        _require_answers(self._texts, requests, chosen)
+        for index in chosen:
+            request = requests[index]
             text = _look_up(self._texts, request)
             places = [place for stop in request.stop if (place := text.find(stop)) >= 0]
             num_tokens = len(text.split())
@@ -102,12 +110,12 @@ class TableEngine:
         self.usage.tokens_computed += num_tokens
 
 
-def _require_answers(answers: Answers[Q, A], requests: Sequence[Q]) -> None:
+def _require_answers(answers: Answers[Q, A], requests: Sequence[Q], chosen: Sequence[int]) -> None:
     if not isinstance(answers, Mapping):
         return
-    for index, request in enumerate(requests):
-        if request not in answers:
-            error = RequestError(f"the table has no answer to {request}")
+    for index in chosen:
+        if requests[index] not in answers:
+            error = RequestError(f"the table has no answer to {requests[index]}")
             error.index = index
             raise error
 

@@ -299,8 +299,8 @@ def test_out_of_memory_after_the_forward_pass_leaves_the_carried_cache_whole(
     engine = causal_engine(model("llama"), tokenizer(), batch_tokens=24)
     run_row, seen = CausalScorer._run_row, []
 
-    def late(self: Any, forest: Any, row: Any, cache: Any, top: int) -> Any:
-        result = run_row(self, forest, row, cache, top)  # the cache has taken the row's keys by now
+    def late(self: Any, forest: Any, row: Any, cache: Any, top: int, scores: bool) -> Any:
+        result = run_row(self, forest, row, cache, top, scores)  # the cache has taken the row's keys by now
         seen.append(row.begin)
         if len(row.path) and len(seen) % 3 == 0 and row.end - row.begin > 1:
             raise torch.OutOfMemoryError("no memory (test)")
