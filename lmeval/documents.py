@@ -1,25 +1,24 @@
 """Where documents come from: a local file, a mirror of hub data sets, or the hub.
 
-A mirror (--data-root) holds `<path>/<configuration or "default">/<split>.jsonl` or `.parquet`; what it lacks
-is asked of the hub. Data sets that need a script to load are refused: a script could do anything.
+What a mirror (--data-root, see mirror.py) lacks is asked of the hub. Data sets that need a script to load are
+refused: a script could do anything. So are files that the task file has no business with, see paths.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
 from lmeval.errors import DataError
+from lmeval.mirror import SUFFIXES, find_in_mirror, mirror_file
+from lmeval.paths import local_file
 from lmeval.records import Document, canonical_sha256
 from lmeval.rows import ArrowRows, Rows, open_rows
-from lmeval.specs import DatasetSpec, TaskSpec, is_path_part
+from lmeval.specs import DatasetSpec, TaskSpec
 
-MIRROR_SUFFIXES = (".jsonl", ".parquet")
 HUB_TIMEOUT_SECONDS = 10.0
 CONFIGURATION = "configuration"  # the column that tasks of several configurations have
 
@@ -68,6 +67,7 @@ def load_documents(
     split: str | None = None,
     data_root: Path | None = None,
     offline: bool = False,
+    allowed: Sequence[Path] = (),
 ) -> Documents:
     """The documents of one split.
 
@@ -77,12 +77,13 @@ def load_documents(
         split: Another split than the one that is evaluated.
         data_root: A mirror of hub data sets, read before the hub is asked.
         offline: Ask the hub's cache only.
+        allowed: Folders that a local file may lie in, beside the task file's and the mirror.
 
     Raises:
         DataError: The data set, configuration or split is not to be had, is malformed or has no documents.
     """
     if dataset.is_local:
-        return load_file(base_dir / dataset.path)
+        return load_file(local_file(dataset.path, base_dir, _with_root(allowed, data_root)))
     split = split or dataset.split
     assert split is not None, "a hub data set has a split: DatasetSpec checks it"
     if dataset.names is not None:
@@ -95,9 +96,9 @@ def load_documents(
             }
         )
     if data_root is not None:
-        file = _find_in_mirror(dataset, split, data_root)
-        if file is not None:
-            return load_file(file)
+        found = find_in_mirror(dataset, split, data_root)
+        if found is not None:
+            return load_file(found.file, found.revision)
     try:
         documents = _load_from_hub(dataset, split, offline)
     except DataError as error:
@@ -106,25 +107,34 @@ def load_documents(
 
 
 def load_shots(
-    spec: TaskSpec, documents: Documents, *, data_root: Path | None = None, offline: bool = False
+    spec: TaskSpec,
+    documents: Documents,
+    *,
+    data_root: Path | None = None,
+    offline: bool = False,
+    allowed: Sequence[Path] = (),
 ) -> Documents:
     """The documents that shots are drawn from: `fewshot_path`, `fewshot_split` or the split itself."""
     dataset = spec.dataset
     if dataset.fewshot_path is not None:
-        return load_file(spec.base_dir / dataset.fewshot_path)
+        return load_file(local_file(dataset.fewshot_path, spec.base_dir, _with_root(allowed, data_root)))
     if dataset.fewshot_split is not None:
         split = dataset.fewshot_split
         return load_documents(dataset, spec.base_dir, split=split, data_root=data_root, offline=offline)
     return documents
 
 
-def load_file(path: Path) -> Documents:
+def _with_root(allowed: Sequence[Path], data_root: Path | None) -> tuple[Path, ...]:
+    return (*allowed, *([] if data_root is None else [data_root]))
+
+
+def load_file(path: Path, revision: str | None = None) -> Documents:
     """The documents of a .jsonl, .json, .csv, .parquet or .txt file.
 
     Raises:
         DataError: It is missing, malformed or has no documents.
     """
-    return _not_empty(Documents(open_rows(path), str(path)))
+    return _not_empty(Documents(open_rows(path), str(path), revision))
 
 
 def _in_turn(parts: Mapping[str, Documents]) -> Documents:
@@ -158,51 +168,6 @@ def _not_empty(documents: Documents) -> Documents:
 # ---- the mirror ----
 
 
-def mirror_file(dataset: DatasetSpec, split: str, root: Path) -> Path:
-    """The .jsonl file of a split in a mirror.
-
-    Raises:
-        DataError: A part of the name would leave the mirror.
-    """
-    parts = [*dataset.path.split("/"), dataset.name or "default", split]
-    for part in parts:
-        if not is_path_part(part):
-            raise DataError(
-                f'"{part}" cannot be a part of a path in a mirror.', where=f"data set {dataset.path}"
-            )
-    return root.joinpath(*parts[:-1], f"{split}.jsonl")
-
-
-def write_mirror(documents: Documents, file: Path) -> None:
-    """Write documents as JSON Lines: aside first, then renamed, so that half a file is never read.
-
-    Raises:
-        DataError: The file cannot be written.
-    """
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with aside.open("w", encoding="utf-8", newline="\n") as out:
-                for document in documents:
-                    out.write(json.dumps(document.columns, ensure_ascii=False, default=str) + "\n")
-            aside.replace(file)
-        finally:
-            aside.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"The mirror cannot be written: {error.strerror}.", where=str(file)) from None
-
-
-def _find_in_mirror(dataset: DatasetSpec, split: str, root: Path) -> Path | None:
-    if not root.is_dir():
-        raise DataError(
-            "There is no such mirror folder.", where=str(root), fix="Check --data-root or LMEVAL_DATA."
-        )
-    file = mirror_file(dataset, split, root)
-    found = [file.with_name(split + suffix) for suffix in MIRROR_SUFFIXES]
-    return next((candidate for candidate in found if candidate.is_file()), None)
-
-
 def _with_mirror(error: DataError, dataset: DatasetSpec, split: str, root: Path | None) -> DataError:
     """The hub's error, with what the mirror lacks and what it has."""
     if root is None:
@@ -210,7 +175,7 @@ def _with_mirror(error: DataError, dataset: DatasetSpec, split: str, root: Path 
     file = mirror_file(dataset, split, root)
     folder = root.joinpath(*dataset.path.split("/"))
     there = sorted(
-        f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*") if path.suffix in MIRROR_SUFFIXES
+        f"{path.parent.name}/{path.stem}" for path in folder.glob("*/*") if path.suffix in SUFFIXES
     )
     has = f"the mirror has {', '.join(there[:20])}" if there else "the mirror has nothing of this data set"
     where = f"{error.where}; no file {file} or .parquet, {has}"
@@ -239,6 +204,17 @@ def _load_from_hub(dataset: DatasetSpec, split: str, offline: bool) -> Documents
     ) as error:  # the library raises a dozen kinds for what is, to us, one: it cannot be loaded
         raise _load_error(error, where, offline=offline, reached=commit is not None) from None
     return Documents(ArrowRows(_ArrowTable(loaded)), where, commit)
+
+
+def current_revision(dataset: DatasetSpec, split: str, data_root: Path | None = None) -> str | None:
+    """The commit that `load_documents` would read now; None where it is not known.
+
+    Raises:
+        DataError: The data set is not to be had.
+    """
+    if data_root is not None and (found := find_in_mirror(dataset, split, data_root)) is not None:
+        return found.revision
+    return _ask_hub(dataset, f"hub data set {dataset.path}")
 
 
 def _ask_hub(dataset: DatasetSpec, where: str) -> str | None:

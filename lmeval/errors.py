@@ -8,10 +8,12 @@
     ├── RequestError            a document no model could be asked: no target tokens, too long
     ├── ModelError              a model that cannot be found, loaded or used for a task
     ├── NumericError            NaN or infinity in a score
+    ├── MemoryShortError        memory that does not hold even the smallest step
+    ├── DeviceError             a device that failed in the middle of a run (exit code 1)
     ├── StoreError              a run folder that cannot be written or read
     └── NotComparableError      two runs that did not answer the same questions (exit code 12)
 
-All others mean wrong usage, task file or input, hence exit code 2; none has a traceback.
+All but those two mean wrong usage, task file or input, hence exit code 2; none has a traceback.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from lmeval.printable import printable
 from lmeval.secrets import redact
 
 
@@ -30,14 +33,15 @@ class LmevalError(Exception):
         where: File and line, task, key or document.
         fix: What the user can do about it.
 
-    Tokens and passwords in them are hidden: messages of libraries quote URLs and headers.
+    Tokens and passwords in them are hidden, and what would move a terminal's cursor is spelt out: messages of
+    libraries quote URLs and headers, and ours what is in files.
     """
 
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.what = redact(what)
-        self.where, self.fix = (text and redact(text) for text in (where, fix))
+        self.what = _plain(what)
+        self.where, self.fix = (text and _plain(text) for text in (where, fix))
         super().__init__(self.what)
 
     def __str__(self) -> str:
@@ -47,6 +51,10 @@ class LmevalError(Exception):
         if self.fix:
             lines.append(f"  fix:   {self.fix}")
         return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    return "\n".join(map(printable, redact(text).split("\n")))
 
 
 class UsageError(LmevalError):
@@ -79,6 +87,19 @@ class NumericError(LmevalError):
     """NaN or infinity where a score should be; `index` numbers the request, if known."""
 
     index: int | None = None
+
+
+class MemoryShortError(LmevalError):
+    """Memory, of the device or the host, that does not hold a model or even the smallest step with it."""
+
+
+class DeviceError(LmevalError):
+    """A device that failed in the middle of a run.
+
+    Nothing that the user gave is known to be wrong, so that a scheduler may try again.
+    """
+
+    exit_code = 1
 
 
 class StoreError(LmevalError):

@@ -1,6 +1,7 @@
 """File formats -> rows that are read one at a time.
 
-A file is indexed once and a row is parsed when it is asked for: opening a large split costs no memory.
+A file is indexed once and a row is parsed when it is asked for: opening a large split costs no memory. Files come from
+anywhere: what is larger than any document, nests deeper or unpacks to a multiple of itself is refused by name.
 """
 
 from __future__ import annotations
@@ -8,14 +9,24 @@ from __future__ import annotations
 import csv
 import json
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Protocol
 
 from lmeval.errors import DataError
+from lmeval.paths import open_file
 
 BOM = b"\xef\xbb\xbf"
-MAX_FIELD = 2**31 - 1  # characters of a CSV field; the module's own limit is 131,072
+MAX_ROW_BYTES = 2**26  # a long book has a fiftieth of it
+MAX_JSON_BYTES = 2**30  # of a file that is one list: its text is kept
+MAX_DEPTH = 100  # lists and objects in each other
+# A Parquet file may unpack to this much, or to so many times its own size where that is more
+MAX_PARQUET_BYTES = 2**30
+MAX_PARQUET_RATIO = 100
+PARQUET_BATCH = 1024  # rows
 
 
 class Rows(Protocol):
@@ -32,10 +43,22 @@ def open_rows(path: Path) -> Rows:
     Raises:
         DataError: There is no such file, or it is not what its suffix says.
     """
-    if not path.is_file():
-        what = "A folder, where a data file should be." if path.is_dir() else "There is no such data file."
-        raise DataError(what, where=str(path), fix="Local paths are relative to the task file's folder.")
+    open_file(path, noun="data file", fix="Local paths are relative to the task file's folder.").close()
     return _FORMATS[path.suffix](path)
+
+
+def _lines(path: Path, file: BufferedReader) -> Iterator[bytes]:
+    """Lines, none longer than a row may be."""
+    for number, line in enumerate(iter(partial(file.readline, MAX_ROW_BYTES + 1), b""), start=1):
+        if len(line) > MAX_ROW_BYTES:
+            raise _too_long(f"{path}:{number}")
+        yield line
+
+
+def _too_long(where: str) -> DataError:
+    return DataError(
+        f"A row has more than {MAX_ROW_BYTES:,} bytes.", where=where, fix="cut the text into documents"
+    )
 
 
 class LineRows:
@@ -45,8 +68,8 @@ class LineRows:
         self.path, self.parse = path, parse
         self.offsets = array("Q")
         position = 0
-        with path.open("rb") as file:
-            for line in file:
+        with open_file(path) as file:
+            for line in _lines(path, file):
                 if line.strip() and line.strip() != BOM:
                     self.offsets.append(position)
                 position += len(line)
@@ -55,9 +78,9 @@ class LineRows:
         return len(self.offsets)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             file.seek(self.offsets[index])
-            raw = file.readline()
+            raw = file.readline(MAX_ROW_BYTES)
         row = self._parse(raw, index)
         if not isinstance(row, dict):
             raise self._fail(f"Found {_kind(row)}; a row is an object of columns", index)
@@ -65,24 +88,24 @@ class LineRows:
 
     def _parse(self, raw: bytes, index: int) -> Any:
         try:
-            row = self.parse(raw.removeprefix(BOM).decode("utf-8").rstrip("\r\n"))
-            if b"\\ud" in raw.lower():
-                json.dumps(row, ensure_ascii=False).encode(
-                    "utf-8"
-                )  # no tokenizer takes half a surrogate pair
+            text = raw.removeprefix(BOM).decode("utf-8").rstrip("\r\n")
+            row = self.parse(text)
+            _check_value(row, text)
             return row
         except UnicodeDecodeError:
             raise self._fail("Not UTF-8", index) from None
         except UnicodeEncodeError:
-            raise self._fail("Half of a surrogate pair (\\ud800 to \\udfff) is no character", index) from None
+            raise self._fail(_HALF_PAIR, index) from None
         except json.JSONDecodeError as error:
             raise self._fail(f"Not valid JSON: {error.msg} at column {error.colno}", index) from None
+        except ValueError:
+            raise self._fail("Not readable JSON: a number of thousands of digits", index) from None
         except RecursionError:
             raise self._fail("Not readable JSON: nested too deep", index) from None
 
     def _fail(self, what: str, index: int) -> DataError:
-        with self.path.open("rb") as file:
-            line = file.read(self.offsets[index]).count(b"\n") + 1
+        with open_file(self.path) as file:
+            line = sum(1 for _ in _lines_before(file, self.offsets[index])) + 1
         return DataError(f"{what}.", where=f"{self.path}:{line}")
 
 
@@ -100,11 +123,11 @@ class JsonRows:
         decoder = json.JSONDecoder()
         position = self._skip_space(0) + 1
         try:
-            while self.text[self._skip_space(position) :][:1] != "]":
-                begin = self._skip_space(position)
+            while not self.text.startswith("]", begin := self._skip_space(position)):
                 row, position = decoder.raw_decode(self.text, begin)
                 if not isinstance(row, dict):
                     raise self._fail(f"Found {_kind(row)}; a row is an object of columns", begin)
+                _check_value(row, self.text[begin:position])
                 yield begin, position
                 position = self._skip_space(position)
                 if self.text[position : position + 1] == ",":
@@ -113,6 +136,10 @@ class JsonRows:
                     raise self._fail("Not valid JSON: ',' or ']' is missing", position)
         except json.JSONDecodeError as error:
             raise self._fail(f"Not valid JSON: {error.msg}", error.pos) from None
+        except UnicodeEncodeError:
+            raise self._fail(_HALF_PAIR, position) from None
+        except ValueError:
+            raise self._fail("Not readable JSON: a number of thousands of digits", position) from None
         except RecursionError:
             raise self._fail("Not readable JSON: nested too deep", position) from None
 
@@ -140,8 +167,8 @@ class CsvRows:
         self.path = path
         self.offsets = array("Q", [0])  # where each record begins; the last entry is where the last one ends
         self.header: list[str] = []
-        csv.field_size_limit(MAX_FIELD)
-        with path.open("rb") as file:
+        csv.field_size_limit(MAX_ROW_BYTES)
+        with open_file(path) as file:
             reader = csv.reader(self._lines(file), strict=True)
             try:
                 for record in reader:
@@ -149,10 +176,12 @@ class CsvRows:
             except csv.Error as error:
                 raise self._fail(f"Not valid CSV: {error}", reader.line_num) from None
 
-    def _lines(self, file: Any) -> Iterator[str]:
+    def _lines(self, file: BufferedReader) -> Iterator[str]:
         self._position = 0
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(_lines(self.path, file), start=1):
             self._position += len(line)
+            if self._position - self.offsets[-1] > MAX_ROW_BYTES:
+                raise _too_long(f"{self.path}:{number}")
             try:
                 yield line.removeprefix(BOM if number == 1 else b"").decode("utf-8")
             except UnicodeDecodeError:
@@ -178,7 +207,7 @@ class CsvRows:
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        with self.path.open("rb") as file:
+        with open_file(self.path) as file:
             file.seek(self.offsets[index])
             raw = file.read(self.offsets[index + 1] - self.offsets[index])
         record = raw.decode("utf-8").rstrip(
@@ -203,25 +232,100 @@ class ArrowRows:
 
 def _open_json(path: Path) -> Rows:
     """A list of objects; a file that begins with an object is JSON Lines under another name."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         start = file.read(1024).removeprefix(BOM).lstrip()
     return JsonRows(path) if start.startswith(b"[") else LineRows(path, json.loads)
 
 
-def _open_parquet(path: Path) -> Rows:
-    import pyarrow
-    import pyarrow.parquet
+class ParquetRows:
+    """The rows of a Parquet file, unpacked batch by batch so that a bomb is seen before it has gone off."""
 
-    try:
-        return ArrowRows(pyarrow.parquet.read_table(path, memory_map=True))
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(
-            f"Not a readable Parquet file: {str(error).splitlines()[0]}", where=str(path)
-        ) from None
+    def __init__(self, path: Path) -> None:
+        import pyarrow
+        import pyarrow.parquet
+
+        self.path = path
+        self.batches: list[Any] = []
+        self.starts = array("Q", [0])  # of each batch; the last entry is where the last one ends
+        try:
+            with pyarrow.parquet.ParquetFile(path, memory_map=True) as file:
+                self._read(file)
+        except (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
+            raise self._unreadable(error) from None
+
+    def _read(self, file: Any) -> None:
+        allowed = max(MAX_PARQUET_BYTES, MAX_PARQUET_RATIO * self.path.stat().st_size)
+        groups = range(file.metadata.num_row_groups)
+        self._check_size(sum(file.metadata.row_group(group).total_byte_size for group in groups), allowed)
+        size = 0
+        for batch in file.iter_batches(batch_size=PARQUET_BATCH):
+            size += batch.nbytes
+            self._check_size(size, allowed)
+            self.batches.append(batch)
+            self.starts.append(self.starts[-1] + batch.num_rows)
+
+    def _check_size(self, size: int, allowed: int) -> None:
+        if size > allowed:
+            raise DataError(
+                f"The Parquet file unpacks to {size:,} bytes or more; {allowed:,} are allowed for one of its size.",
+                where=str(self.path),
+                fix="if the data are yours, save them in several files, or as .jsonl",
+            )
+
+    def __len__(self) -> int:
+        return self.starts[-1]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        number = bisect_right(self.starts, index) - 1
+        try:
+            row: dict[str, Any] = self.batches[number].slice(index - self.starts[number], 1).to_pylist()[0]
+        except (ValueError, OverflowError) as error:  # a text that is no UTF-8, a time that Python has not
+            raise self._unreadable(error, f", row {index}") from None
+        return row
+
+    def _unreadable(self, error: Exception, more: str = "") -> DataError:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return DataError(f"Not a readable Parquet file: {reason:.300}", where=f"{self.path}{more}")
+
+
+_HALF_PAIR = "Half of a surrogate pair (\\ud800 to \\udfff) is no character"
+
+
+def _check_value(row: Any, text: str) -> None:
+    """Refuse what no tokenizer and no hash takes.
+
+    Raises:
+        UnicodeEncodeError: Half a surrogate pair.
+        RecursionError: Nesting that others could not follow.
+    """
+    if "\\ud" in text or "\\uD" in text:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        level = [row]
+        for _ in range(MAX_DEPTH):
+            level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
+        if any(isinstance(value, dict | list) for value in level):
+            raise RecursionError
+
+
+def _inside(outer: dict[str, Any] | list[Any]) -> Iterator[Any]:
+    return iter(outer.values() if isinstance(outer, dict) else outer)
+
+
+def _lines_before(file: BufferedReader, offset: int) -> Iterator[bytes]:
+    while file.tell() < offset:
+        yield file.readline(MAX_ROW_BYTES + 1)
 
 
 def _read_text(path: Path) -> str:
-    raw = path.read_bytes()
+    with open_file(path) as file:
+        raw = file.read(MAX_JSON_BYTES + 1)
+    if len(raw) > MAX_JSON_BYTES:
+        raise DataError(
+            f"A .json file of more than {MAX_JSON_BYTES:,} bytes.",
+            where=str(path),
+            fix="write it as .jsonl, an object a line",
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -237,6 +341,6 @@ _FORMATS: dict[str, Callable[[Path], Rows]] = {
     ".jsonl": lambda path: LineRows(path, json.loads),
     ".json": _open_json,
     ".csv": CsvRows,
-    ".parquet": _open_parquet,
+    ".parquet": ParquetRows,
     ".txt": lambda path: LineRows(path, lambda line: {"text": line}),
 }

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lmeval import documents as module
-from lmeval.documents import Documents, load_documents, load_file, load_shots, mirror_file, write_mirror
+from lmeval.documents import Documents, load_documents, load_file, load_shots
 from lmeval.errors import DataError
+from lmeval.mirror import mirror_file, write_mirror
 from lmeval.records import canonical_sha256
 from lmeval.specs import ClozeTask, DatasetSpec
 
@@ -59,7 +60,8 @@ def test_local_paths_are_relative_to_the_task_file(tmp_path: Path, name: str) ->
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text('{"a": 1}\n')
     assert len(load_documents(DatasetSpec(path=name), tmp_path)) == 1
-    assert len(load_documents(DatasetSpec(path=str(tmp_path / name)), Path("elsewhere"))) == 1
+    absolute = DatasetSpec(path=str(tmp_path / name))
+    assert len(load_documents(absolute, Path("elsewhere"), allowed=[tmp_path])) == 1
 
 
 @pytest.mark.parametrize(("name", "content"), [("a.jsonl", "\n\n"), ("a.json", "[]"), ("a.csv", "x,y\n")])

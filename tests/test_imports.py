@@ -18,13 +18,13 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 # From the ground up: a module imports from layers below its own, or from its own folder in the same layer.
 # The longest prefix decides where a module lies.
 LAYERS = (
-    "secrets",
-    "errors records printable",
-    "stats orders memorization",
+    "secrets printable",
+    "errors records",
+    "paths stats orders memorization",
     "engine.tokenization engine.plan paired betting demo yamltree rows templates pages perturb",
     "metrics engine store",
     "specs runs clusters groups keys cache",
-    "task",
+    "task mirror",
     "documents rendering heads",
     "prompts",
     "perturb.prompts",

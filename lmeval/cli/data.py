@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lmeval.documents import load_documents, mirror_file, write_mirror
+from lmeval.documents import current_revision, load_documents
+from lmeval.mirror import is_current, mirror_file, write_mirror
 from lmeval.task import TaskSpec, find_tasks
 
 data_app = typer.Typer(no_args_is_help=True, help="Bring data sets to where there is no hub.")

@@ -20,7 +20,7 @@ from lmeval.specs.likelihood import (
     PerplexityTask,
     RegressionTask,
 )
-from lmeval.specs.values import LOCAL_SUFFIXES, is_local_path, is_path_part, shown
+from lmeval.specs.values import LOCAL_SUFFIXES, is_local_path, shown
 from lmeval.specs.writing import BLEU_TOKENIZERS, GenerationTask, QaTask, SummarizationTask, TranslationTask
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "TaskSpec",
     "TranslationTask",
     "is_local_path",
-    "is_path_part",
     "shown",
 ]
 

@@ -6,7 +6,8 @@ import re
 
 from pydantic import Field, field_validator, model_validator
 
-from lmeval.specs.values import LOCAL_SUFFIXES, Frozen, is_local_path, is_path_part, shown
+from lmeval.paths import MAX_NAME_BYTES, is_path_part
+from lmeval.specs.values import LOCAL_SUFFIXES, Frozen, is_local_path, shown
 
 
 class DatasetSpec(Frozen):
@@ -43,7 +44,7 @@ class DatasetSpec(Frozen):
     @field_validator("path")
     @classmethod
     def _check_path(cls, path: str) -> str:
-        if is_local_path(path) or re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", path):
+        if is_local_path(path) or re.fullmatch(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", path):
             return path
         raise ValueError(
             f"found {shown(path)}; allowed are a hub id (owner/name) or a file that ends in "
@@ -55,7 +56,8 @@ class DatasetSpec(Frozen):
     def _check_path_part(cls, part: str | None) -> str | None:
         if part is not None and not is_path_part(part):
             raise ValueError(
-                f"found {shown(part)}; a name without slashes that is not '.' or '..' is allowed"
+                f"found {shown(part)}; a name without slashes that is not '.' or '..', of at most "
+                f"{MAX_NAME_BYTES} bytes, is allowed"
             )
         return part
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Strict, Tag
@@ -31,11 +30,6 @@ Label = Annotated[
 def is_local_path(path: str) -> bool:
     """A data set path that names a file."""
     return path.endswith(LOCAL_SUFFIXES)
-
-
-def is_path_part(part: str) -> bool:
-    """A name that, joined to a folder, stays inside it."""
-    return part not in ("", ".", "..") and not re.search(r"[/\\\x00]", part)
 
 
 def shown(value: Any) -> str:
