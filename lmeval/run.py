@@ -16,9 +16,10 @@ from typing import Any
 from lmeval.engine.base import Engine
 from lmeval.engine.chat import chat_template
 from lmeval.engine.devices import choose_device
+from lmeval.engine.hashes import cache_dir
 from lmeval.engine.kinds import check_type, head_of, load_config
 from lmeval.engine.loading import load_encoder, load_engine
-from lmeval.engine.sources import ModelOptions, ModelSource, cache_dir, find_model
+from lmeval.engine.sources import ModelOptions, ModelSource, find_model
 from lmeval.errors import ModelError, UsageError
 from lmeval.evaluate import Listener, PreparedTask, Settings, num_shots, prepare, run_fingerprint
 from lmeval.heads import check_head

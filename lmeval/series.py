@@ -22,8 +22,9 @@ from typing import Literal
 
 import lmeval
 from lmeval.engine.devices import choose_device
+from lmeval.engine.hashes import file_sha256, weights_sha256
 from lmeval.engine.loading import identity_files, load_encoder
-from lmeval.engine.sources import DEMO_NAMES, ModelOptions, file_sha256, weights_sha256
+from lmeval.engine.sources import DEMO_NAMES, ModelOptions
 from lmeval.engine.steps import step_of
 from lmeval.errors import ModelError, NumericError, RequestError, StoreError, UsageError
 from lmeval.evaluate import Listener

@@ -40,7 +40,7 @@ def leaderboard(
     """
     write = _writer(output)
     patterns = [name.strip() for name in (tasks or "").split(",") if name.strip()]
-    from lmeval.engine.sources import cache_dir
+    from lmeval.engine.hashes import cache_dir
     from lmeval.leaderboard import build, find_runs
     from lmeval.leaderboard.scores import ScoreCache, read_scores
 

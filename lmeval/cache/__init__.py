@@ -1,0 +1,5 @@
+"""Outputs kept across runs, in the user's cache folder; see docs/cache.md."""
+
+from lmeval.cache.scores import ScoreCache, open_cache
+
+__all__ = ["ScoreCache", "open_cache"]
