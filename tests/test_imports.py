@@ -20,7 +20,8 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 LAYERS = (
     "secrets printable",
     "errors records",
-    "paths stats orders memorization",
+    "paths stats orders memorization patterns",
+    "sandbox",
     "engine.tokenization engine.plan paired betting demo yamltree rows templates pages perturb",
     "metrics engine store",
     "specs runs clusters groups keys cache",

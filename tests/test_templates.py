@@ -6,15 +6,10 @@ from typing import Any
 import pytest
 
 from lmeval.errors import TemplateError
-from lmeval.templates import (
-    MAX_CHARACTERS,
-    MAX_RANGE,
-    Template,
-    compile_template,
-    prefix,
-    regex_replace,
-    wikitext_detokenize,
-)
+from lmeval.sandbox import begin
+from lmeval.sandbox.environment import MAX_CHARACTERS, MAX_RANGE
+from lmeval.sandbox.filters import prefix, regex_replace, wikitext_detokenize
+from lmeval.templates import Template, compile_template
 
 COLUMNS = {
     "text": "naïve 日本語 🙂",
@@ -267,6 +262,7 @@ def test_prefix() -> None:
 
 
 def test_regex_replace() -> None:
+    begin()
     assert regex_replace("a1b22", "[0-9]+", "#") == "a#b#"
     assert regex_replace("John Smith", r"(\w+) (\w+)", r"\2, \1") == "Smith, John"
     assert regex_replace(" a  b ", r"\s+") == "ab"
@@ -286,6 +282,7 @@ def test_regex_replace() -> None:
     ],
 )
 def test_wikitext_detokenize(tokens: str, text: str) -> None:
+    begin()
     assert wikitext_detokenize(tokens).lstrip(" ") == text
 
 

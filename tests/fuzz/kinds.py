@@ -1,0 +1,10 @@
+"""Every kind of hostile input. A kind more is an entry more: what makes inputs, and what is done with one."""
+
+from __future__ import annotations
+
+from tests.fuzz.gates import GATE_KINDS
+from tests.fuzz.kind import Kind
+from tests.fuzz.tasks import TASK_KINDS
+from tests.fuzz.templates import TEMPLATE_KINDS
+
+KINDS: dict[str, Kind] = TASK_KINDS | TEMPLATE_KINDS | GATE_KINDS
