@@ -6,6 +6,7 @@ Position t of a causal model predicts token t + 1: the node that holds input t a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import repeat
 
@@ -16,11 +17,12 @@ from transformers import DynamicCache
 
 from lmeval.engine import decode
 from lmeval.engine.attention import can_be_handed
-from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, assemble, collect
+from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect
 from lmeval.engine.beam import Prompt, Searcher
-from lmeval.engine.chosen import WHOLE, Mask, chosen_mask, positions, uses_of_rows
+from lmeval.engine.chosen import WHOLE, Mask, Use, chosen_mask, positions, until_last, uses_of_rows
 from lmeval.engine.decode import Rows
 from lmeval.engine.network import Network, Picked
+from lmeval.engine.parts import LastPlan, ScorePlan, Units, batch_units, text_units
 from lmeval.engine.pieces import Pieces, causal_texts, num_alternatives
 from lmeval.engine.plan import Forest, Row, build_forest, cut_rows, tokens_requested
 from lmeval.engine.rows import (
@@ -56,6 +58,24 @@ PROOF_TOLERANCE_HALF_NATS = 0.15
 PROOF_ROW = 20  # nodes; each row reads all weights, so few of them
 
 
+def _no_nodes() -> Int:
+    return np.empty(0, dtype=np.int64)
+
+
+@dataclass(slots=True)
+class Walk:
+    """How far the rows of a forest have come, so that who asks for later ones goes on with the open path."""
+
+    begin: int = 0  # the first node of the next row
+    path: Int = field(default_factory=_no_nodes)  # its ancestors
+    held: Int = field(default_factory=_no_nodes)  # those of them that the cache holds
+    cache: DynamicCache | None = None
+
+    def restart(self) -> None:
+        """Back to the first row."""
+        self.begin, self.path, self.held, self.cache = 0, _no_nodes(), _no_nodes(), None
+
+
 class CausalScorer:
     """Scores token windows with a causal network, by the packed path where the model can take it."""
 
@@ -88,25 +108,26 @@ class CausalScorer:
         return note
 
     def score(
-        self, windows: Sequence[Window], forest: Forest, top: int = 0, wanted: Mask | None = None
+        self,
+        windows: Sequence[Window],
+        forest: Forest,
+        top: int = 0,
+        wanted: Mask | None = None,
+        walk: Walk | None = None,
     ) -> Iterator[Scored]:
         """Scores of the windows' tokens, part by part; slots number them window by window, as in their forest.
 
         Ranks and `top` alternatives come with them where `top` is not 0. Where only some slots are `wanted` (S,),
-        only the parts that they need are run.
+        only the parts that they need are run. A `walk` that is handed in again goes on where it stopped.
         """
-        longest = max((len(w.ids) - 1 for w in windows), default=0)
-        if self.usage.path == "packed" and longest > self.reach:
-            self.usage.path, self.usage.note = (
-                "plain",
-                f"windows of {longest} tokens outreach a layer's attention",
-            )
-        packed = self.usage.path == "packed"
         if wanted is not None and wanted.all():
             wanted = None
-        if packed:
-            self.usage.tokens_planned += self._row_tokens(forest, wanted)
-            parts = self._packed(forest, top, wanted)
+        if self._settle_path(windows) == "packed":
+            walk = walk or Walk()
+            if wanted is not None and _first_node(forest, wanted) < walk.begin:
+                walk.restart()
+            self.usage.tokens_planned += self._row_tokens(forest, wanted, walk)
+            parts = self._packed(forest, top, wanted, walk)
         else:
             batches = list(self._batches(windows, self._groups(windows), wanted, forest.slots))
             self.usage.tokens_planned += sum(len(batch) * width for batch, width, runs in batches if runs)
@@ -114,41 +135,65 @@ class CausalScorer:
         for slots, picked in _one_behind(parts):
             yield picked.read_back(slots)
 
-    def _packed(self, forest: Forest, top: int = 0, wanted: Mask | None = None) -> Iterator[OnDevice]:
-        cache, begin = None, 0
-        held = path = np.empty(0, dtype=np.int64)  # nodes in the cache; those that all later rows would need
-        while begin < len(forest):
-            cut = partial(cut_rows, forest, self.batch_tokens, self.chain_tokens, begin, path)
-            uses = repeat(WHOLE) if wanted is None else uses_of_rows(forest, cut(), wanted)
-            for row, use in zip(cut(), uses, strict=False):
+    def _settle_path(self, windows: Sequence[Window]) -> str:
+        longest = max((len(w.ids) - 1 for w in windows), default=0)
+        if self.usage.path == "packed" and longest > self.reach:
+            self.usage.path, self.usage.note = (
+                "plain",
+                f"windows of {longest} tokens outreach a layer's attention",
+            )
+        return self.usage.path
+
+    def units(self, windows: Sequence[Window], forest: Forest) -> Units:
+        """The rows or batches, and the scored tokens of each."""
+        if self._settle_path(windows) == "packed":
+            return row_units(forest, list(cut_rows(forest, self.batch_tokens, self.chain_tokens)))
+        slots = forest.slots
+        batches = [
+            (np.concatenate([np.arange(slots[w], slots[w + 1]) for group in batch for w in group]), width)
+            for batch, width, _ in self._batches(windows, self._groups(windows), None, slots)
+        ]
+        return batch_units(int(slots[-1]), batches)
+
+    def _packed(
+        self, forest: Forest, top: int = 0, wanted: Mask | None = None, walk: Walk | None = None
+    ) -> Iterator[OnDevice]:
+        walk = walk or Walk()
+        while walk.begin < len(forest):
+            cut = partial(cut_rows, forest, self.batch_tokens, self.chain_tokens, walk.begin, walk.path)
+            uses: Iterable[Use] = (
+                repeat(WHOLE) if wanted is None else until_last(uses_of_rows(forest, cut(), wanted))
+            )
+            for use, row in zip(uses, cut(), strict=False):
                 if not use.runs:
-                    cache, held = passed_by(cache, held, row)
-                    begin, path = row.end, row.next_path
+                    walk.cache, walk.held = passed_by(walk.cache, walk.held, row)
+                    walk.begin, walk.path = row.end, row.next_path
                     continue
-                assert np.array_equal(held, row.path)
-                kept = snapshot(cache)
+                assert np.array_equal(walk.held, row.path)
+                kept = snapshot(walk.cache)
                 try:
-                    scored, cache = self._run_row(forest, row, cache, top, use.scores)
+                    scored, walk.cache = self._run_row(forest, row, walk.cache, top, scores=use.scores)
                 except torch.OutOfMemoryError:
                     half = (row.end - row.begin) // 2
                     if half < 1:
                         raise
-                    cache = restore(kept)
+                    walk.cache = restore(kept)
                     # both: a long row without a mask is not held to batch_tokens
                     self.batch_tokens = min(self.batch_tokens, half)
                     self.chain_tokens = min(self.chain_tokens, half)
                     release_memory()
                     break
-                begin, path = row.end, row.next_path
-                held = path
+                walk.begin, walk.path, walk.held = row.end, row.next_path, row.next_path
                 if scored is not None:
                     yield scored
+            else:
+                return
 
-    def _row_tokens(self, forest: Forest, wanted: Mask | None) -> int:
+    def _row_tokens(self, forest: Forest, wanted: Mask | None, walk: Walk) -> int:
         """Nodes of the rows that will run."""
         if wanted is None:
-            return len(forest)
-        cut = partial(cut_rows, forest, self.batch_tokens, self.chain_tokens)
+            return len(forest) - walk.begin
+        cut = partial(cut_rows, forest, self.batch_tokens, self.chain_tokens, walk.begin, walk.path)
         uses = uses_of_rows(forest, cut(), wanted)
         return sum(row.end - row.begin for row, use in zip(cut(), uses, strict=True) if use.runs)
 
@@ -239,6 +284,22 @@ class CausalScorer:
         return slot, self.network.score_cells(inputs, positions, query, target, top)
 
 
+def _first_node(forest: Forest, wanted: Mask) -> int:
+    """The first node that a wanted slot (S,) asks."""
+    asked = np.flatnonzero(wanted[forest.query_slot])
+    return int(forest.query_node[asked[0]]) if len(asked) else len(forest)
+
+
+def row_units(forest: Forest, rows: Sequence[Row]) -> Units:
+    """Rows as units: each scored token belongs to the row that answers it."""
+    ends = np.array([row.end for row in rows], dtype=np.int64)
+    tokens = np.diff(ends, prepend=0)
+    of = np.empty(len(forest.query_slot), dtype=np.int32)
+    of[forest.query_slot] = np.searchsorted(ends, forest.query_node, side="right")
+    owners = [np.unique(np.searchsorted(ends, row.path, side="right")) for row in rows]
+    return Units(of, tokens, np.array([int(tokens[own].sum()) for own in owners], dtype=np.int64))
+
+
 def _costs(per_request: Sequence[Sequence[Window]], forest: Forest) -> Costs:
     """What each request's windows count for; a window sent by itself has all its tokens as inputs but the last."""
     owner = np.repeat(np.arange(len(per_request)), [len(own) for own in per_request])
@@ -325,6 +386,7 @@ class CausalEngine:
         self._has_processors: bool | None = None
         self.pieces = Pieces(encoder)
         self.scorer = CausalScorer(network, batch_tokens, self.usage)
+        self._prompts: LastPlan[tuple[list[Window], Costs]] = LastPlan()
 
     @property
     def batch_tokens(self) -> int:
@@ -335,22 +397,21 @@ class CausalEngine:
         self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
     ) -> Iterator[tuple[int, ScoreOutput]]:
         """Log-likelihoods, each request's as soon as its last token is scored."""
+        yield from self.plan_scores(requests).ask(self.usage, chosen_mask(only, len(requests)))
+
+    def plan_scores(self, requests: Sequence[ScoreRequest]) -> ScorePlan:
+        """The requests' windows and their forest; see parts."""
         per_request = collect(causal_windows(requests, self.encoder, self.max_length))
         flat = [window for windows in per_request for window in windows]
-        sizes = [sum(len(window.ids) - window.start for window in windows) for windows in per_request]
-        truncated = [any(window.truncated for window in windows) for windows in per_request]
-        kept = self.pieces.keep(causal_texts(requests))
-        forest, wanted = build_forest(flat), chosen_mask(only, len(requests))
-        parts = self.scorer.score(flat, forest, num_alternatives(requests), np.repeat(wanted, sizes))
-        yield from assemble(
-            parts,
-            sizes,
-            truncated,
-            self.usage,
-            kept,
+        forest, top, walk = build_forest(flat), num_alternatives(requests), Walk()
+        return ScorePlan(
+            sizes=[sum(len(window.ids) - window.start for window in windows) for windows in per_request],
+            truncated=[any(window.truncated for window in windows) for windows in per_request],
             ranked=[r.rank for r in requests],
             costs=_costs(per_request, forest),
-            wanted=wanted,
+            kept=self.pieces.keep(causal_texts(requests)),
+            run=lambda wanted: self.scorer.score(flat, forest, top, wanted, walk),
+            units=lambda: self.scorer.units(flat, forest),
         )
 
     def _slot_rows(self, prompts: Sequence[Ids]) -> Rows:
@@ -412,10 +473,7 @@ class CausalEngine:
         self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
     ) -> Iterator[tuple[int, GenerationOutput]]:
         """Continuations, greedy, drawn or searched for."""
-        prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
-        windows = [Window(np.append(p.ids, 0).astype(np.int32), len(p.ids)) for p in prompts]
-        # a prompt's last token is read to write the first: as many steps follow as tokens, less one
-        costs = Costs(np.array([len(p.ids) - 1 for p in prompts]), build_forest(windows).fresh - 1)
+        prompts, costs = self._prompts.of(requests, lambda: self._plan_prompts(requests))
         watch = Stopwatch()
         for index, output in watch.time(self._write(requests, prompts, only)):
             seconds = watch.lap()
@@ -425,6 +483,18 @@ class CausalEngine:
             self.usage.tokens_requested += output.num_tokens
             self.usage.tokens_distinct += output.num_tokens
             yield index, output
+
+    def _plan_prompts(self, requests: Sequence[GenerationRequest]) -> tuple[list[Window], Costs]:
+        prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
+        windows = [Window(np.append(p.ids, 0).astype(np.int32), len(p.ids)) for p in prompts]
+        # a prompt's last token is read to write the first: as many steps follow as tokens, less one
+        requested = np.array([len(p.ids) - 1 for p in prompts])
+        return prompts, Costs(requested, build_forest(windows).fresh - 1)
+
+    def write_units(self, requests: Sequence[GenerationRequest]) -> Units:
+        """Prompts as units, those next to each other that begin alike."""
+        prompts, costs = self._prompts.of(requests, lambda: self._plan_prompts(requests))
+        return text_units([p.ids for p in prompts], costs.distinct, requests)
 
     def _write(
         self,

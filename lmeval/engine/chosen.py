@@ -68,3 +68,9 @@ def uses_of_rows(forest: Forest, rows: Iterable[Row], wanted: Mask) -> list[Use]
         if runs[number]:
             runs[feeds[number]] = True
     return [Use(bool(run), score) for run, score in zip(runs, scores, strict=True)]
+
+
+def until_last(uses: Sequence[Use]) -> Sequence[Use]:
+    """Without the rows behind the last one that is run."""
+    runs = np.flatnonzero([use.runs for use in uses])
+    return uses[: int(runs[-1]) + 1 if len(runs) else 0]

@@ -22,6 +22,7 @@ import torch
 from lmeval.engine.base import Stopwatch, Usage, Work
 from lmeval.engine.chosen import Mask, chosen_mask
 from lmeval.engine.network import Network
+from lmeval.engine.parts import LastPlan, Units, batch_units
 from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import ENCODE_BATCH, TextEncoder, require_unicode
 from lmeval.engine.work import measure_work
@@ -36,6 +37,8 @@ from lmeval.records import (
     ScoreRequest,
     TokenizerRecord,
 )
+
+Askers = dict[tuple[tuple[int, ...], ...], list[int]]  # Input.key: the requests that ask it
 
 PROBES = ("a", "a b c d e f g h i j")  # of unequal length, to prove the padding on
 TOLERANCE, TOLERANCE_HALF = 1e-4, 5e-2
@@ -87,6 +90,7 @@ class ClassifierEngine:
         }
         self.options = {"use_cache": False} if "use_cache" in parameters else {}
         self.usage = Usage()
+        self._texts: LastPlan[tuple[list[Input], Askers]] = LastPlan()
 
     def classify(
         self, requests: Sequence[HeadRequest], only: Collection[int] | None = None
@@ -98,13 +102,7 @@ class ClassifierEngine:
             ModelError: The window holds nothing beside the special tokens.
             NumericError: The head gives NaN or infinity.
         """
-        askers: dict[tuple[tuple[int, ...], ...], list[int]] = {}
-        inputs: list[Input] = []
-        for index, item in enumerate(self.encode(requests)):
-            own = askers.setdefault(item.key, [])
-            if not own:
-                inputs.append(item)
-            own.append(index)
+        inputs, askers = self._texts.of(requests, lambda: self._plan(requests))
         wanted = chosen_mask(only, len(requests))
         asked = np.array([wanted[askers[item.key]].any() for item in inputs], dtype=bool)
         watch = Stopwatch()
@@ -120,6 +118,28 @@ class ClassifierEngine:
                     self.usage.tokens_requested += len(item.ids)
                     self.usage.tokens_distinct += len(item.ids) if index == own[0] else 0
                     yield index, output
+
+    def _plan(self, requests: Sequence[HeadRequest]) -> tuple[list[Input], Askers]:
+        """The distinct texts, and the requests that ask each."""
+        askers: Askers = {}
+        inputs: list[Input] = []
+        for index, item in enumerate(self.encode(requests)):
+            own = askers.setdefault(item.key, [])
+            if not own:
+                inputs.append(item)
+            own.append(index)
+        return inputs, askers
+
+    def text_units(self, requests: Sequence[HeadRequest]) -> Units:
+        """The batches, and the requests that each answers."""
+        inputs, askers = self._texts.of(requests, lambda: self._plan(requests))
+        (order, ends), batches, done = self._in_order(inputs), [], 0
+        while done < len(order):
+            rows = self._next_batch(inputs, order[done:], ends)
+            own = [index for i in rows for index in askers[inputs[i].key]]
+            batches.append((own, len(rows) * len(inputs[rows[0]].ids)))
+            done += len(rows)
+        return batch_units(len(requests), batches)
 
     def score(
         self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None

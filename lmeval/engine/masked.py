@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmeval.engine.base import Costs, Scored, Usage, Work, assemble, collect
+from lmeval.engine.base import Costs, Scored, Usage, Work, collect
 from lmeval.engine.chosen import Mask, chosen_mask
 from lmeval.engine.network import Network
+from lmeval.engine.parts import ScorePlan, Units, batch_units
 from lmeval.engine.pieces import Pieces, num_alternatives
 from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import Span, TextEncoder, masked_spans
@@ -158,27 +159,37 @@ class MaskedEngine:
         self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
     ) -> Iterator[tuple[int, ScoreOutput]]:
         """Log-likelihoods, each request's as soon as its last copy is scored."""
+        yield from self.plan_scores(requests).ask(self.usage, chosen_mask(only, len(requests)))
+
+    def plan_scores(self, requests: Sequence[ScoreRequest]) -> ScorePlan:
+        """The requests' spans and their copies; see parts."""
         asked = [(r.pll or self.variant) if r.whole_text else REVEALED for r in requests]
         spans = collect(masked_spans(requests, self.encoder, self.max_length, asked))
         flat = [span for own in spans for span in own]
         variants = [variant for variant, own in zip(asked, spans, strict=True) for _ in own]
         assert self.encoder.mask_id is not None
         copies = make_copies(flat, variants, self.encoder.mask_id)
-        sizes = [sum(len(span.scored) for span in own) for own in spans]
-        truncated = [any(span.truncated for span in own) for own in spans]
-        kept = self.pieces.keep_spans(requests, spans)
-        wanted = chosen_mask(only, len(requests))
-        parts = self._run(copies, np.repeat(wanted, sizes), num_alternatives(requests))
-        yield from assemble(
-            parts,
-            sizes,
-            truncated,
-            self.usage,
-            kept,
+        sizes, top = [sum(len(span.scored) for span in own) for own in spans], num_alternatives(requests)
+        return ScorePlan(
+            sizes=sizes,
+            truncated=[any(span.truncated for span in own) for own in spans],
             ranked=[r.rank for r in requests],
             costs=_costs(copies, sizes),
-            wanted=wanted,
+            kept=self.pieces.keep_spans(requests, spans),
+            run=lambda wanted: self._run(copies, wanted, top),
+            units=lambda: self._units(copies),
         )
+
+    def _units(self, copies: Copies) -> Units:
+        lengths, slots = copies.lengths(), copies.slots()
+        order = np.argsort(-lengths, kind="stable")
+        lengths, done, batches = lengths[order], 0, []
+        while done < len(order):
+            end = next_batch(lengths, done, self.batch_tokens)
+            own = np.concatenate([slots[copy] for copy in order[done:end].tolist()])
+            batches.append((own, (end - done) * int(lengths[done])))
+            done = end
+        return batch_units(len(copies.copy), batches)
 
     def work(self) -> Work | None:
         """See base.Engine."""

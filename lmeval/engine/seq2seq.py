@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import EncoderDecoderCache
 
-from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, assemble, collect
+from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect
 from lmeval.engine.beam import Prompt, Searcher
 from lmeval.engine.chosen import Mask, chosen_mask, positions
 from lmeval.engine.decode import MAX_ROWS, MAX_ROWS_ACCELERATOR, Decoder, eos_token_ids
 from lmeval.engine.encoder_decoder import EncoderDecoder, new_cache, padded, select_rows
+from lmeval.engine.parts import LastPlan, ScorePlan, Units, batch_units, text_units
 from lmeval.engine.pieces import Pieces, num_alternatives, target_texts
 from lmeval.engine.rows import release_memory
 from lmeval.engine.seq2seq_rows import ProcessorsOf, Seq2SeqRows, position_table, prove
@@ -68,6 +69,12 @@ class Entry:
         """Tokens that the model has to read: the source, the prefix, and each target but its last token."""
         return len(self.source) + len(self.prefix) + sum(len(target) - 1 for target in self.targets)
 
+    def all_slots(self) -> Iterator[int]:
+        """The slots of all tokens of its targets."""
+        for target, slots in zip(self.targets, self.slots, strict=True):
+            for first in slots:
+                yield from range(first, first + len(target))
+
     def is_asked(self, wanted: Mask) -> bool:
         """Whether one of its targets is, if of the slots (S,) those in `wanted` are: all of a target's, or none."""
         return any(wanted[slots].any() for slots in self.slots)
@@ -92,6 +99,11 @@ def make_entries(pairs: Sequence[Pair]) -> tuple[list[Entry], Costs]:
         slot += len(pair.target)
         requested[number] = read + len(pair.target) - 1
     return list(entries.values()), Costs(requested, distinct)
+
+
+def _in_order(entries: Sequence[Entry]) -> list[Entry]:
+    """Contexts of one prefix together, longest first."""
+    return sorted(entries, key=lambda entry: (len(entry.prefix), entry.prefix, -len(entry.source)))
 
 
 @dataclass(slots=True)
@@ -121,8 +133,7 @@ class Seq2SeqScorer:
 
         Batches are run that hold a slot that is `wanted` (S,).
         """
-        # contexts of one prefix are together, longest first
-        entries = sorted(entries, key=lambda entry: (len(entry.prefix), entry.prefix, -len(entry.source)))
+        entries = _in_order(entries)
         self.usage.tokens_planned += self._planned(entries, wanted)
         done = 0
         while done < len(entries):
@@ -140,6 +151,16 @@ class Seq2SeqScorer:
                 continue
             done += len(batch)
             yield from parts
+
+    def units(self, entries: Sequence[Entry]) -> Units:
+        """The batches of contexts, and the scored tokens of each."""
+        entries, done, batches = _in_order(entries), 0, []
+        while done < len(entries):
+            batch = self._next_batch(entries, done)
+            own = [slot for entry in batch for slot in entry.all_slots()]
+            batches.append((own, sum(entry.num_tokens for entry in batch)))
+            done += len(batch)
+        return batch_units(sum(len(own) for own, _ in batches), batches)
 
     def _next_batch(self, entries: Sequence[Entry], done: int) -> Sequence[Entry]:
         first = entries[done]
@@ -266,6 +287,7 @@ class Seq2SeqEngine:
         rules = decoder_rules(network.model, language_tokens(encoder.hf), encoder.hf)
         self.pairs = PairEncoder(encoder, rules, source_window=max_length, target_window=target_length)
         self.scorer = Seq2SeqScorer(network, batch_tokens, self.usage)
+        self._prompts: LastPlan[tuple[list[SourcePrompt], set[int]]] = LastPlan()
 
     @property
     def batch_tokens(self) -> int:
@@ -280,24 +302,23 @@ class Seq2SeqEngine:
         self, requests: Sequence[ScoreRequest], only: Collection[int] | None = None
     ) -> Iterator[tuple[int, ScoreOutput]]:
         """Log-likelihoods, each request's as soon as its last token is scored."""
+        yield from self.plan_scores(requests).ask(self.usage, chosen_mask(only, len(requests)))
+
+    def plan_scores(self, requests: Sequence[ScoreRequest]) -> ScorePlan:
+        """The requests' contexts and targets; see parts."""
         pairs = collect(self.pairs.pairs(requests))
         if any(request.whole_text for request in requests):
             self._note(EMPTY_INPUT)
-        sizes = [len(pair.target) for pair in pairs]
-        truncated = [pair.truncated for pair in pairs]
-        kept = self.pieces.keep(target_texts(requests))
         entries, costs = make_entries(pairs)
-        wanted = chosen_mask(only, len(requests))
-        parts = self.scorer.score(entries, np.repeat(wanted, sizes), num_alternatives(requests))
-        yield from assemble(
-            parts,
-            sizes,
-            truncated,
-            self.usage,
-            kept,
+        top = num_alternatives(requests)
+        return ScorePlan(
+            sizes=[len(pair.target) for pair in pairs],
+            truncated=[pair.truncated for pair in pairs],
             ranked=[r.rank for r in requests],
             costs=costs,
-            wanted=wanted,
+            kept=self.pieces.keep(target_texts(requests)),
+            run=lambda wanted: self.scorer.score(entries, wanted, top),
+            units=lambda: self.scorer.units(entries),
         )
 
     def _note(self, text: str) -> None:
@@ -308,11 +329,7 @@ class Seq2SeqEngine:
         self, requests: Sequence[GenerationRequest], only: Collection[int] | None = None
     ) -> Iterator[tuple[int, GenerationOutput]]:
         """Continuations of the decoder's start, greedy, drawn or searched for."""
-        prompts = collect(self.pairs.prompts(requests))
-        first: dict[bytes, int] = {}
-        for number, prompt in enumerate(prompts):
-            first.setdefault(prompt.source.tobytes(), number)
-        makers = set(first.values())
+        prompts, makers = self._prompts.of(requests, lambda: self._plan_prompts(requests))
         watch = Stopwatch()
         for index, output in watch.time(self._write(requests, prompts, only)):
             seconds = watch.lap()
@@ -323,6 +340,20 @@ class Seq2SeqEngine:
             self.usage.tokens_distinct += written + (len(prompts[index].source) if index in makers else 0)
             # the space that a language's token or a tokenizer leaves before the first word
             yield index, replace(output, text=output.text.lstrip())
+
+    def _plan_prompts(self, requests: Sequence[GenerationRequest]) -> tuple[list[SourcePrompt], set[int]]:
+        """The prompts, and of each distinct source the first that has it."""
+        prompts = collect(self.pairs.prompts(requests))
+        first: dict[bytes, int] = {}
+        for number, prompt in enumerate(prompts):
+            first.setdefault(prompt.source.tobytes(), number)
+        return prompts, set(first.values())
+
+    def write_units(self, requests: Sequence[GenerationRequest]) -> Units:
+        """Sources as units."""
+        prompts, _ = self._prompts.of(requests, lambda: self._plan_prompts(requests))
+        sources = [prompt.source for prompt in prompts]
+        return text_units(sources, np.array([len(source) for source in sources]), requests)
 
     def _write(
         self,
