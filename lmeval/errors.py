@@ -20,9 +20,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from itertools import islice
 
 from lmeval.printable import printable
 from lmeval.secrets import redact
+
+
+MAX_WHAT, MAX_WHERE = 2000, 800  # characters of a message's parts
 
 
 class LmevalError(Exception):
@@ -40,8 +44,8 @@ class LmevalError(Exception):
     exit_code = 2
 
     def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
-        self.what = _plain(what)
-        self.where, self.fix = (text and _plain(text) for text in (where, fix))
+        self.what = _plain(what, MAX_WHAT)
+        self.where, self.fix = (text and _plain(text, MAX_WHERE) for text in (where, fix))
         super().__init__(self.what)
 
     def __str__(self) -> str:
@@ -53,8 +57,18 @@ class LmevalError(Exception):
         return "\n".join(lines)
 
 
-def _plain(text: str) -> str:
-    return "\n".join(map(printable, redact(text).split("\n")))
+def _plain(text: str, limit: int) -> str:
+    # cut twice: nothing of a secret that the first cut goes through is left behind the second
+    lines = redact(_cut(text, 5 * limit)).split("\n")
+    return _cut("\n".join(map(printable, lines)), limit)
+
+
+def _cut(text: str, limit: int) -> str:
+    """The text without its middle where it is too long to be read: a message may quote a whole file."""
+    if len(text) <= limit:
+        return text
+    end = limit // 3
+    return f"{text[: limit - end]} … ({len(text) - limit:,} more characters) … {text[-end:]}"
 
 
 class UsageError(LmevalError):
@@ -112,7 +126,13 @@ class NotComparableError(LmevalError):
     exit_code = 12
 
 
+_MAX_NAME = 100
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """' Did you mean "x"?' for the closest valid name, or an empty string where none is close."""
-    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.6)
+    if len(name) > _MAX_NAME:  # comparing takes time by the square of the length
+        return ""
+    short = (other for other in valid if isinstance(other, str) and len(other) <= _MAX_NAME)
+    close = difflib.get_close_matches(name, list(islice(short, 1000)), n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""

@@ -380,6 +380,8 @@ class ModelRecord:
     trust_remote_code: bool = False
     config_sha256: str = ""  # of the configuration files: rope base, epsilon, adapter scale
     head: HeadRecord | None = None  # classifier
+    remote_code: tuple[str, ...] = ()  # --trust-remote-code: the files that ran
+    pickled_weights: bool = False  # --allow-pickle, and they are pickled
 
 
 @dataclass(frozen=True, slots=True)

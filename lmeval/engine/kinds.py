@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from lmeval.engine.remote_code import needs_code, wants_code
 from lmeval.engine.sources import ModelOptions, ModelSource, first_line, quiet_transformers
+from lmeval.engine.weight_files import read_json_object
 from lmeval.errors import ModelError, UsageError
 from lmeval.records import NEXT_SENTENCE, NEXT_SENTENCE_LABELS, HeadRecord
+
+GENERATION_CONFIG = "generation_config.json"
+LARGEST = {  # a pattern of a configuration's keys -> far more than any model has, and little enough to try
+    r"(num|n)_?(\w*_)?layers?|(encoder|decoder)_layers|depth": 10_000,
+    r"(num|n)_(\w*_)?(heads?|experts|groups)|(encoder|decoder)_attention_heads|num_labels": 1_000_000,
+    r"\w*vocab_size": 100_000_000,
+    r"(\w+_)?(hidden_size|hidden_dim|intermediate_size|ffn_dim|head_dim)|n_embd|n_inner|d_model|d_ff": 10_000_000,
+    r"(\w*max\w*_)?position_embeddings|n_positions|n_ctx|max_seq\w*": 10**10,
+}
 
 
 def model_type(config: Any) -> str:
@@ -33,18 +47,65 @@ def load_config(source: ModelSource, options: ModelOptions) -> Any | None:
     """The model's configuration; None for a GGUF file that is not converted yet (those are causal).
 
     Raises:
-        ModelError: It cannot be read, needs remote code, or is of another type than asked for.
+        ModelError: It cannot be read, is of an unknown type or of absurd sizes, or needs remote code.
     """
     if source.folder is None:
         return None
+    file = source.folder / "config.json"
+    values = read_json_object(file)
+    check_sizes(values, file)
+    if (source.folder / GENERATION_CONFIG).is_file():
+        read_json_object(
+            source.folder / GENERATION_CONFIG
+        )  # which transformers passes over where it is broken
     quiet_transformers()
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=options.trust_remote_code)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ModelError(f"the configuration of {source.name} does not load: {first_line(error)}") from error
-    return config
+        return AutoConfig.from_pretrained(source.folder, trust_remote_code=options.trust_remote_code)
+    except Exception as error:  # each class checks its values as it likes
+        if wants_code(error):
+            raise needs_code(source.folder, f"the configuration of {source.name}") from error
+        raise _config_error(file, values, error) from error
+
+
+def _config_error(file: Path, values: dict[str, Any], error: Exception) -> ModelError:
+    import transformers
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    kind = values.get("model_type")
+    if kind in CONFIG_MAPPING_NAMES:
+        return ModelError(f"{file} does not load: {first_line(error)}", fix="compare it with the original's")
+    named = f'names the model type "{str(kind)[:100]}", which' if kind else "names no model_type that"
+    return ModelError(
+        f"{file} {named} transformers {transformers.__version__} does not know",
+        fix="a newer transformers may know it; what a folder is for other libraries than transformers is not read",
+    )
+
+
+def check_sizes(values: Mapping[str, Any], file: Path) -> None:
+    """Refuse sizes that no model has, before anything is built by them.
+
+    Raises:
+        ModelError: One is no number that a model can be built with; it is named.
+    """
+    for key, value in _numbers(values):
+        limit = next((most for pattern, most in LARGEST.items() if re.fullmatch(pattern, key)), None)
+        if limit is not None and not 0 <= value <= limit:
+            shown = f"{value:,}" if abs(value) < 10**30 else f"a number of {len(str(value)):,} digits"
+            raise ModelError(
+                f'{file} gives "{key}" as {shown}, and from 0 to {limit:,} is what a model can be built with',
+                fix="compare it with the original's configuration",
+            )
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Every whole number of a configuration, of those within it (text_config) too, with its key."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _numbers(value)
+        elif isinstance(value, int) and not isinstance(value, bool):
+            yield key, value
 
 
 def check_type(config: Any | None, options: ModelOptions) -> str:

@@ -11,28 +11,43 @@ from pathlib import Path
 from typing import Any
 
 from lmeval.engine.devices import choose_device
+from lmeval.engine.hashes import file_sha256, weights_sha256
 from lmeval.engine.kinds import check_type, head_of, load_config
+from lmeval.engine.remote_code import code_files, needs_code, wants_code
 from lmeval.engine.sources import (
     SMALL_FILES,
-    WEIGHT_FILES,
     ModelOptions,
     ModelSource,
     config_files,
     convert_gguf,
-    file_sha256,
     find_model,
     first_line,
     quiet_transformers,
     snapshot,
-    weight_files,
-    weights_sha256,
 )
 from lmeval.engine.steps import step_of
 from lmeval.engine.tokenization import TextEncoder
+from lmeval.engine.weight_files import (
+    PICKLED_FILES,
+    SAFE_FILES,
+    are_pickled,
+    check_there,
+    read_json_object,
+    weight_files,
+)
 from lmeval.engine.weights import load_weights
 from lmeval.engine.windows import choose_max_length, target_window
 from lmeval.errors import ModelError
 from lmeval.records import PLL_VARIANTS, ModelRecord
+
+TOKENIZER_CONFIG = "tokenizer_config.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+    "vocab.txt",
+)
 
 
 def load_encoder(source: ModelSource, options: ModelOptions) -> TextEncoder:
@@ -46,6 +61,8 @@ def load_encoder(source: ModelSource, options: ModelOptions) -> TextEncoder:
 
     if source.folder is None:
         source = convert_gguf(source)
+    assert source.folder is not None
+    _check_tokenizer_files(source.folder)
     try:
         with warnings.catch_warnings():
             # Marian's tokenizer loads a normalizer that it never calls
@@ -53,12 +70,23 @@ def load_encoder(source: ModelSource, options: ModelOptions) -> TextEncoder:
             tokenizer = AutoTokenizer.from_pretrained(
                 source.folder, trust_remote_code=options.trust_remote_code
             )
-    except (OSError, ValueError, KeyError, ImportError, AttributeError, TypeError) as error:
+    except Exception as error:  # the tokenizers' own errors are plain exceptions
+        if wants_code(error):
+            raise needs_code(source.folder, f"the tokenizer of {source.name}") from error
         raise ModelError(
             f"the tokenizer of {source.name} does not load: {first_line(error)}",
             fix="the folder needs tokenizer.json (and tokenizer_config.json) beside config.json",
         ) from error
     return TextEncoder(tokenizer, source.name)
+
+
+def _check_tokenizer_files(folder: Path) -> None:
+    """Refuse what is damaged on sight."""
+    if (folder / TOKENIZER_CONFIG).is_file():
+        read_json_object(folder / TOKENIZER_CONFIG)
+    for name in TOKENIZER_FILES:
+        if (folder / name).is_file():
+            check_there(folder / name)
 
 
 def load_tokenizer(model: str) -> TextEncoder:
@@ -88,8 +116,9 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
     if source.revision is not None:
         _fetch_weights(options)
     head = head_of(config, options) if kind == "classifier" else None
-    model = load_weights(source, kind, head, options).to(device).eval()
+    model = load_weights(source, config, kind, head, options).to(device).eval()
     files, configs = identity_files(source, options)
+    assert source.folder is not None
     record = ModelRecord(
         id=source.name,
         revision=source.revision,
@@ -104,6 +133,8 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         adapter=options.adapter,
         trust_remote_code=options.trust_remote_code,
         head=head,
+        remote_code=tuple(code_files(source.folder)) if options.trust_remote_code else (),
+        pickled_weights=are_pickled(files),
     )
     pack_linear_maps(model)
     if kind == "seq2seq":
@@ -157,16 +188,19 @@ def _step_of_source(source: ModelSource) -> int | None:
 
 
 def identity_files(source: ModelSource, options: ModelOptions) -> tuple[list[Path], list[Path]]:
-    """The files that a model's weights are in, and its configuration files; an adapter's among them."""
+    """The files that a model's weights are in, and those that say what it computes; an adapter's among them."""
     folders = [folder for folder in (source.folder, options.adapter and Path(options.adapter)) if folder]
     weights = [file for folder in folders for file in weight_files(folder)]
     if source.gguf:
         weights = [source.gguf, *(weight_files(Path(options.adapter)) if options.adapter else ())]
-    return weights, [file for folder in folders for file in config_files(folder)]
+    configs = [file for folder in folders for file in config_files(folder)]
+    if options.trust_remote_code and source.folder:
+        configs += [file for name in code_files(source.folder) if (file := source.folder / name).is_file()]
+    return weights, configs
 
 
 def _fetch_weights(options: ModelOptions) -> None:
-    """Bring a hub model's weights; pickled ones only where it has no others."""
-    for pattern in WEIGHT_FILES:
+    """Bring a hub model's weights; pickled ones only where it has no others, and where they are allowed."""
+    for pattern in (SAFE_FILES, *(PICKLED_FILES if options.allow_pickle else ())):
         if weight_files(snapshot(options, [*SMALL_FILES, pattern])):
             return

@@ -6,23 +6,23 @@ for that, and for their hash.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
-from contextlib import redirect_stderr, suppress
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lmeval.demo import DEMO_MODELS
+from lmeval.engine.hashes import cache_dir, file_stamps, weights_sha256
 from lmeval.engine.lean import import_transformers
+from lmeval.engine.weight_files import check_gguf
 from lmeval.errors import ModelError
 
 SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.py"]
-WEIGHT_FILES = ["*.safetensors", "*.bin"]
 HUB_TIMEOUT_SECONDS = 5
 DEMO_NAMES = tuple(DEMO_MODELS)
 NO_HUB = (
@@ -46,6 +46,8 @@ class ModelOptions:
     pll: str | None = None
     labels: tuple[str, ...] | None = None  # names of a classifier's outputs; None: those of its configuration
     trust_remote_code: bool = False
+    allow_pickle: bool = False
+    device_map: str | None = None  # auto: the layers over all devices that are there
     offline: bool = False
 
 
@@ -57,13 +59,6 @@ class ModelSource:
     folder: Path | None
     gguf: Path | None
     revision: str | None = None
-
-
-def cache_dir() -> Path:
-    """Where converted models are kept: LMEVAL_CACHE, or lmeval/ in the user's cache folder."""
-    if "LMEVAL_CACHE" in os.environ:
-        return Path(os.environ["LMEVAL_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lmeval"
 
 
 def find_model(options: ModelOptions) -> ModelSource:
@@ -149,9 +144,16 @@ def _hub_answers(options: ModelOptions) -> bool:
 
 
 def _converted_folder(gguf: Path) -> Path:
-    import transformers
+    """Where a GGUF file's conversion is: by its content, and by what converts it."""
+    converters = "-".join(f"{name}-{_version(name)}" for name in ("transformers", "gguf"))
+    return cache_dir() / "gguf" / f"{weights_sha256([gguf])[:32]}-{converters}"
 
-    return cache_dir() / "gguf" / f"{weights_sha256([gguf])[:32]}-transformers-{transformers.__version__}"
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "none"
 
 
 def convert_gguf(source: ModelSource) -> ModelSource:
@@ -161,13 +163,19 @@ def convert_gguf(source: ModelSource) -> ModelSource:
         ModelError: The gguf extra is missing, or the file does not load.
     """
     assert source.gguf is not None
+    check_gguf(source.gguf)
     folder = _converted_folder(source.gguf)
     if not (folder / "config.json").is_file():
         quiet_transformers()
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        stamps = file_stamps([source.gguf])
         aside = Path(tempfile.mkdtemp(dir=folder.parent))
         try:
             _dequantize(source.gguf, aside)
+            if file_stamps([source.gguf]) != stamps:
+                raise ModelError(
+                    f"{source.gguf} changed while it was read", fix="wait until it is written, then run again"
+                )
             if not folder.exists():
                 aside.rename(folder)
         finally:
@@ -188,48 +196,11 @@ def _dequantize(gguf: Path, folder: Path) -> None:
             model.config.__dict__.pop("quantization_config", None)
             model.save_pretrained(folder)
             AutoTokenizer.from_pretrained(**where).save_pretrained(folder)
-    except (
-        ImportError,
-        OSError,
-        ValueError,
-        KeyError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-        NotImplementedError,
-    ) as error:
+    except Exception as error:  # its reader takes the bytes as they come, and fails as it happens to
         raise ModelError(
             f"{gguf} does not load: {first_line(error)}",
             fix='check that the file is whole; `pip install "lmeval[gguf]"` brings what reading it needs',
         ) from error
-
-
-def file_sha256(files: Iterable[Path]) -> str:
-    """Hex SHA-256 over the files' contents, in the order given."""
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as stream:
-            while block := stream.read(2**22):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def weights_sha256(files: list[Path]) -> str:
-    """The hash of weight files' contents; remembered for as long as path, size, inode and time stay the same."""
-    stats = [
-        (str(file.resolve()), (stat := file.stat()).st_size, stat.st_ino, stat.st_mtime_ns) for file in files
-    ]
-    identity = hashlib.sha256(repr(stats).encode()).hexdigest()
-    known = cache_dir() / "weights" / identity
-    if known.is_file():
-        return known.read_text()
-    found = file_sha256(files)
-    aside = known.with_suffix(f".{os.getpid()}")
-    with suppress(OSError):  # without a cache folder the hash is computed again next time
-        known.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_text(found)
-        aside.replace(known)
-    return found
 
 
 def config_files(folder: Path) -> list[Path]:
@@ -238,16 +209,9 @@ def config_files(folder: Path) -> list[Path]:
     return [folder / name for name in names if (folder / name).is_file()]
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files a folder's weights are in, by name; safetensors where there are any."""
-    for pattern in WEIGHT_FILES:
-        if files := sorted(folder.glob(pattern)):
-            return files
-    return []
-
-
 def quiet_transformers() -> None:
-    """transformers imported; no progress bars and no advice from the libraries between ours."""
+    """transformers imported; no progress bars, no advice between ours, and no compiled kernels off the hub."""
+    os.environ.setdefault("USE_HUB_KERNELS", "0")  # read once, when transformers is imported
     import_transformers()
     from transformers.utils import logging
 

@@ -1,12 +1,21 @@
-"""The weights of a model, and of an adapter: read, filled into the model, and never run as code."""
+"""The weights of a model, and of an adapter: checked, read and filled into the model, and never run as code.
+
+Of a folder that holds safetensors no other weights are opened. Pickled ones are read, where that is allowed, by torch's
+loader of tensors alone: what else a pickle asks for is an error before it happens.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from lmeval.engine.lean import lean
+from lmeval.engine.memory import is_out_of_memory, loading_needs_memory
+from lmeval.engine.remote_code import needs_code, wants_code
 from lmeval.engine.sources import ModelOptions, ModelSource, first_line
-from lmeval.errors import ModelError
+from lmeval.engine.weight_files import Contents, check_weight_files, read_json_object
+from lmeval.errors import LmevalError, ModelError
 from lmeval.records import NEXT_SENTENCE, HeadRecord
 
 AUTO_CLASSES = {  # type -> transformers' class that loads it
@@ -16,34 +25,28 @@ AUTO_CLASSES = {  # type -> transformers' class that loads it
     "classifier": "AutoModelForSequenceClassification",
     NEXT_SENTENCE: "AutoModelForNextSentencePrediction",
 }
+FEWER = (
+    64  # a vocabulary so many times the largest dimension of any tensor is no rounding up, nor packed numbers
+)
+ADAPTER_CONFIG = "adapter_config.json"
 
 
-def load_weights(source: ModelSource, kind: str, head: HeadRecord | None, options: ModelOptions) -> Any:
+def load_weights(
+    source: ModelSource, config: Any, kind: str, head: HeadRecord | None, options: ModelOptions
+) -> Any:
     """A model of a type with its weights, and its adapter's merged in.
 
     Raises:
-        ModelError: They do not load, or do not fill the model.
+        ModelError: They are not to be opened, do not load, or do not fill the model.
     """
-    import transformers
-
-    auto_class = AUTO_CLASSES[NEXT_SENTENCE if head is not None and head.kind == NEXT_SENTENCE else kind]
-    try:
-        with lean():
-            model, report = getattr(transformers, auto_class).from_pretrained(
-                source.folder,
-                dtype=options.dtype,
-                trust_remote_code=options.trust_remote_code,
-                output_loading_info=True,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise ModelError(f"the weights of {source.name} do not load: {first_line(error)}") from error
-    except Exception as error:  # safetensors' own exception type derives from Exception
-        if (
-            type(error).__module__.partition(".")[0] != "safetensors"
-            and "Safetensor" not in type(error).__name__
-        ):
-            raise
-        raise ModelError(f"the weights of {source.name} are damaged: {first_line(error)}") from error
+    assert source.folder is not None
+    _check_folder(source.folder, config)
+    contents = check_weight_files(source.folder, allow_pickle=options.allow_pickle)
+    check_fit(config, contents, source.name)
+    adapter = options.adapter and Path(options.adapter)
+    if adapter:
+        check_weight_files(adapter, allow_pickle=options.allow_pickle, is_adapter=True)
+    model, report = _from_pretrained(source, kind, head, options, pickled=contents is None)
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -51,15 +54,113 @@ def load_weights(source: ModelSource, kind: str, head: HeadRecord | None, option
             fix="give a checkpoint that was saved with "
             + ("its language-model head" if head is None else "this head: a new one would answer at random"),
         )
-    return _with_adapter(model, options.adapter) if options.adapter else model
+    return _with_adapter(model, adapter) if adapter else model
 
 
-def _with_adapter(model: Any, adapter: str) -> Any:
+def _check_folder(folder: Path, config: Any) -> None:
+    """Refuse what would make transformers read weights from elsewhere than the folder's own files.
+
+    Raises:
+        ModelError: The folder is an adapter's too, or its configuration names other weights.
+    """
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            f"{folder} holds {ADAPTER_CONFIG} beside config.json, and would be loaded as an adapter of another model",
+            fix=f"give --model the model and --adapter the adapter; if it is merged already, remove {ADAPTER_CONFIG}",
+        )
+    named = getattr(config, "transformers_weights", None)
+    if named is not None:
+        raise ModelError(
+            f"config.json in {folder} has its weights read from {str(named)[:200]} (transformers_weights)",
+            fix="save the model again with save_pretrained: its weights are model.safetensors then",
+        )
+
+
+def check_fit(config: Any, contents: Contents | None, name: str) -> None:
+    """Refuse a configuration far larger than its weights, before a model of its sizes is made.
+
+    Raises:
+        ModelError: It has more layers than the files have tensors, or a vocabulary that no tensor is near to.
+    """
+    if contents is None:  # of a pickle nothing is known yet
+        return
+    text = config.get_text_config()
+    layers, vocabulary = getattr(text, "num_hidden_layers", 0), getattr(text, "vocab_size", 0)
+    # ALBERT has twelve layers of one set of tensors; nothing has a hundred
+    if isinstance(layers, int) and layers > max(100, contents.num_tensors):
+        raise _misfit(name, f"{layers:,} layers", f"{contents.num_tensors:,} tensors in all")
+    if isinstance(vocabulary, int) and vocabulary > FEWER * contents.largest_dimension:
+        raise _misfit(name, f"{vocabulary:,} tokens", f"no dimension above {contents.largest_dimension:,}")
+
+
+def _misfit(name: str, stated: str, found: str) -> ModelError:
+    return ModelError(
+        f"the configuration of {name} says {stated}, and its weights have {found}: they do not belong together",
+        fix="compare config.json with the original's, or fetch the weights that it was saved with",
+    )
+
+
+def _from_pretrained(
+    source: ModelSource, kind: str, head: HeadRecord | None, options: ModelOptions, *, pickled: bool
+) -> tuple[Any, Mapping[str, Any]]:
+    """transformers' model, and what it says of the tensors that were there."""
+    import transformers
+
+    assert source.folder is not None
+    auto_class = AUTO_CLASSES[NEXT_SENTENCE if head is not None and head.kind == NEXT_SENTENCE else kind]
+    try:
+        with lean():
+            model, report = getattr(transformers, auto_class).from_pretrained(
+                source.folder,
+                dtype=options.dtype,
+                trust_remote_code=options.trust_remote_code,
+                use_safetensors=not pickled,
+                weights_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # of safetensors, torch and each model's class
+        raise _load_error(source, error, pickled=pickled) from error
+    return model, report
+
+
+def _load_error(source: ModelSource, error: Exception, *, pickled: bool) -> LmevalError:
+    assert source.folder is not None
+    if is_out_of_memory(error):
+        return loading_needs_memory(source.name)
+    if wants_code(error):
+        return needs_code(source.folder, source.name)
+    if pickled and "Unpickl" in type(error).__name__:
+        return ModelError(
+            f"the pickled weights of {source.name} hold more than tensors, and opening them would run code: "
+            f"{_asked_for(error)}",
+            fix="none of it was run; use a copy saved as .safetensors",
+        )
+    return ModelError(
+        f"the weights of {source.name} do not load: {first_line(error)}",
+        fix="compare config.json and the weight files with the original's; a cut or changed copy does not load",
+    )
+
+
+def _asked_for(error: Exception) -> str:
+    """What a pickle asked for, of torch's long advice on how to let it have it."""
+    lines = [line.strip() for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line]
+    return (lines or [first_line(error)])[0][:300]
+
+
+def _with_adapter(model: Any, adapter: Path) -> Any:
+    """The model with an adapter's weights merged into its own."""
     try:
         from peft import PeftModel
     except ImportError as error:
         raise ModelError("--adapter needs the peft package", fix='pip install "lmeval[peft]"') from error
+    if read_json_object(adapter / ADAPTER_CONFIG).get("megatron_config") is not None:
+        raise ModelError(
+            f"{adapter / ADAPTER_CONFIG} names a megatron_config, for which PEFT imports modules by name",
+            fix="remove the key: no model that lmeval loads uses it",
+        )
     try:
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload()
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    except Exception as error:  # of its own classes too
+        if is_out_of_memory(error):
+            raise loading_needs_memory(str(adapter)) from error
         raise ModelError(f"the adapter {adapter} does not load: {first_line(error)}") from error
