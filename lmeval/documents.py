@@ -7,6 +7,7 @@ refused: a script could do anything. So are files that the task file has no busi
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -194,6 +195,7 @@ _FIX_UNREACHABLE = (
 def _load_from_hub(dataset: DatasetSpec, split: str, offline: bool) -> Documents:
     import datasets
 
+    _refuse_folder(dataset)
     where = f"hub data set {dataset.path}, configuration {dataset.name or '(none)'}, split {split}"
     commit = None if offline else _ask_hub(dataset, where)
     try:
@@ -204,6 +206,29 @@ def _load_from_hub(dataset: DatasetSpec, split: str, offline: bool) -> Documents
     ) as error:  # the library raises a dozen kinds for what is, to us, one: it cannot be loaded
         raise _load_error(error, where, offline=offline, reached=commit is not None) from None
     return Documents(ArrowRows(_ArrowTable(loaded)), where, commit)
+
+
+def _refuse_folder(dataset: DatasetSpec) -> None:
+    """What `datasets` would take for a folder of this machine, not for a name on the hub.
+
+    Raises:
+        DataError: It is one of its own readers, which read the working folder, or there is a folder of that name.
+    """
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    where = f"data set {dataset.path}"
+    if dataset.path in _PACKAGED_DATASETS_MODULES:
+        raise DataError(
+            f'"{dataset.path}" is a reader of files, not a data set on the hub.',
+            where=where,
+            fix="give dataset.path the file's own name, such as docs.jsonl",
+        )
+    if os.path.lexists(dataset.path):
+        raise DataError(
+            f"There is {os.path.abspath(dataset.path)}, which would be read in place of the hub's data set.",
+            where=where,
+            fix="run in another folder; a mirror is read with --data-root",
+        )
 
 
 def current_revision(dataset: DatasetSpec, split: str, data_root: Path | None = None) -> str | None:

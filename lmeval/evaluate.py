@@ -96,6 +96,8 @@ class Settings:
     pll: str | None = None  # masked models: how whole texts are scored, in place of each task's
     data_root: Path | None = None
     offline: bool = False
+    allowed_paths: tuple[Path, ...] = ()  # folders that task files may read in, beside their own
+    trust_remote_code: bool = False  # metrics of others run as programs
     save_tokens: bool = False  # samples keep what was scored token by token
     perturb: tuple[str, ...] = ()  # each task is scored under these, too
     perturb_seed: int | None = None  # None: `seed`
@@ -149,10 +151,19 @@ def prepare(
     if for_head:
         metrics_of(spec, "classifier")  # or none is left
     try:
-        require_metrics(spec.metrics, metric_options(spec), offline=settings.offline)
+        require_metrics(
+            spec.metrics,
+            metric_options(spec),
+            offline=settings.offline,
+            trust_remote_code=settings.trust_remote_code,
+        )
     except LmevalError as error:
         raise in_task(error, spec) from error
-    where = {"data_root": settings.data_root, "offline": settings.offline}
+    where = {
+        "data_root": settings.data_root,
+        "offline": settings.offline,
+        "allowed": settings.allowed_paths,
+    }
     num_fewshot = num_shots(spec, settings, for_head=for_head)
     documents = load_documents(spec.dataset, spec.base_dir, **where)  # type: ignore[arg-type]
     shots = load_shots(spec, documents, **where) if num_fewshot else None  # type: ignore[arg-type]

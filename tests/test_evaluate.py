@@ -281,7 +281,7 @@ def test_what_a_task_says_of_its_metrics_is_in_their_signatures(
 
 def test_a_metric_that_cannot_be_had_is_told_before_a_model_runs(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nosuch\.py") as error:
-        prepared(tmp_path, "qa", metrics=["evaluate:./nosuch.py"])
+        prepared(tmp_path, "qa", metrics=["evaluate:./nosuch.py"], settings=Settings(trust_remote_code=True))
     assert str(error.value.where).startswith("task my_qa")
 
 

@@ -74,6 +74,7 @@ def gate(
     pll: Annotated[Pll | None, typer.Option(rich_help_panel=_RUN)] = None,
     tasks_dir: Annotated[list[Path] | None, typer.Option(rich_help_panel=_RUN)] = None,
     data_root: Annotated[Path | None, typer.Option(envvar="LMEVAL_DATA", rich_help_panel=_RUN)] = None,
+    allow_path: Annotated[list[Path] | None, typer.Option(rich_help_panel=_RUN)] = None,
     output: Annotated[Path, typer.Option(rich_help_panel=_RUN)] = Path("results"),
     resume: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
     cache: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = False,
@@ -113,6 +114,7 @@ def gate(
             pll=pll,
             data_root=data_root,
             offline=offline,
+            allow_path=allow_path,
             labels=labels,
             trust_remote_code=trust_remote_code,
         )

@@ -92,12 +92,21 @@ def run(
     data_root: Annotated[
         Path | None, typer.Option(envvar="LMEVAL_DATA", help="A mirror of hub data sets, read first.")
     ] = None,
+    allow_path: Annotated[
+        list[Path] | None, typer.Option(help="A further folder that task files may read data in.")
+    ] = None,
     output: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
     resume: Annotated[bool, typer.Option(help="Go on with an unfinished run of the same command.")] = True,
     cache: Annotated[bool, typer.Option(help="Reuse outputs that an earlier run kept with --cache.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let the model's folder run code.")
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Let code of the model's folder and of evaluate: metrics run."
+        ),
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickled weights, their tensors alone.")
     ] = False,
     save_tokens: Annotated[
         bool, typer.Option("--save-tokens", help="Keep each scored token: its score, rank and alternatives.")
@@ -129,6 +138,7 @@ def run(
         data_root=data_root,
         offline=offline,
         trust_remote_code=trust_remote_code,
+        allow_path=allow_path,
         save_tokens=save_tokens,
     )
     from lmeval.cli.progress import make_listener
@@ -176,6 +186,7 @@ def make_job(
     offline: bool = False,
     trust_remote_code: bool = False,
     save_tokens: bool = False,
+    allow_path: Sequence[Path] | None = None,
 ) -> Job:
     """The job that a command's options ask for.
 
@@ -222,6 +233,8 @@ def make_job(
     return Job(specs, frozenset(selectors), options, settings, chat=chat)
 
 
+        allowed_paths=(*(tasks_dir or ()), *(allow_path or ())),
+        trust_remote_code=trust_remote_code,
 def parse_labels(text: str | None) -> tuple[str, ...] | None:
     """The names in --labels.
 

@@ -44,10 +44,19 @@ def selftest(
     data_root: Annotated[
         Path | None, typer.Option(envvar="LMEVAL_DATA", help="A mirror of hub data sets, read first.")
     ] = None,
+    allow_path: Annotated[
+        list[Path] | None, typer.Option(help="A further folder that task files may read data in.")
+    ] = None,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
     labels: Annotated[str | None, typer.Option(help="Names of a classifier's outputs, in order.")] = None,
     trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let the model's folder run code.")
+        bool,
+        typer.Option(
+            "--trust-remote-code", help="Let code of the model's folder and of evaluate: metrics run."
+        ),
+    ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickled weights, their tensors alone.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
@@ -77,6 +86,7 @@ def selftest(
         system=system,
         pll=pll,
         data_root=data_root,
+        allow_path=allow_path,
         offline=offline,
         labels=labels,
         trust_remote_code=trust_remote_code,

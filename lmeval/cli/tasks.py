@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -62,6 +62,10 @@ def show(
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Shots, in place of the task's.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of random shots.")] = 0,
     tasks_dir: TasksDirs = None,
+    allow_path: Annotated[
+        list[Path] | None, typer.Option(help="A further folder that task files may read data in.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
 ) -> None:
     """Show a task's facts and its first documents as a model reads them; ⟦the scored part⟧ is marked."""
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
@@ -70,8 +74,13 @@ def show(
             spec = spec.model_copy(update={"num_fewshot": num_fewshot})
         for line in _facts(spec):
             console.print(line)
-        prompts = _first_prompts(spec, data_root, num, seed)
-        heads = _first_prompts(spec, data_root, num, seed, for_head=True) if _is_for_both(spec) else prompts
+        where = {
+            "data_root": data_root,
+            "offline": offline,
+            "allowed": (*(tasks_dir or ()), *(allow_path or ())),
+        }
+        prompts = _first_prompts(spec, where, num, seed)
+        heads = _first_prompts(spec, where, num, seed, for_head=True) if _is_for_both(spec) else prompts
         count_tokens = _token_counter(model)
         for prompt, head in zip(prompts, heads, strict=True):
             console.print(f"\n─── document {prompt.document.doc_id} ───")
@@ -172,14 +181,14 @@ def _is_for_both(spec: TaskSpec) -> bool:
 
 
 def _first_prompts(
-    spec: TaskSpec, data_root: Path | None, num: int, seed: int, *, for_head: bool = False
+    spec: TaskSpec, where: Mapping[str, Any], num: int, seed: int, *, for_head: bool = False
 ) -> list[Prompt]:
     from lmeval.documents import load_documents, load_shots
     from lmeval.prompts import build_prompts
 
-    documents = load_documents(spec.dataset, spec.base_dir, data_root=data_root)
+    documents = load_documents(spec.dataset, spec.base_dir, **where)
     num_fewshot = 0 if for_head else spec.num_fewshot
-    shots = load_shots(spec, documents, data_root=data_root) if num_fewshot else None
+    shots = load_shots(spec, documents, **where) if num_fewshot else None
     return build_prompts(
         spec, documents, shots, num_fewshot=num_fewshot, seed=seed, limit=num, for_head=for_head
     )

@@ -156,15 +156,23 @@ def find_metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def require_metrics(names: Sequence[str], options: MetricOptions, *, offline: bool = False) -> None:
+def require_metrics(
+    names: Sequence[str], options: MetricOptions, *, offline: bool = False, trust_remote_code: bool = False
+) -> None:
     """See, before a model is run, that what these metrics read can be had: a script, a tokenizer and its file.
+
+    Args:
+        names: Of the metrics.
+        options: What the task says about them.
+        offline: No file is brought.
+        trust_remote_code: The user has consented to metrics that are programs.
 
     Raises:
         UsageError: It cannot, with the next step.
     """
     for name in names:
         if name.startswith(PLUGIN_PREFIX):
-            require_plugin(name)
+            require_plugin(name, trusted=trust_remote_code)
         elif name == "bleu":
             require_tokenizer(options, offline=offline)
 

@@ -1,7 +1,8 @@
 """`evaluate:NAME_OR_PATH`: any metric of the Hugging Face evaluate library.
 
-A name is fetched from the hub, a path is a local script; either way its Python code runs: it is what the
-user named. Such a metric is opaque, so its interval comes from computing it again on resampled documents,
+A name is fetched from the hub, a path is a local script; either way its Python code runs. The task file that names it
+may be anybody's, so the user must consent (--trust-remote-code) before it is so much as looked for, and the run's
+record says what ran. Such a metric is opaque, so its interval comes from computing it again on resampled documents,
 with few resamples.
 """
 
@@ -73,12 +74,19 @@ def compute_plugin(name: str, samples: Samples, seed: int) -> MetricValue:
     )
 
 
-def require_plugin(name: str) -> None:
-    """See, before a model is run, that the metric named `evaluate:NAME_OR_PATH` can be had.
+def require_plugin(name: str, *, trusted: bool) -> None:
+    """See, before a model is run, that the metric named `evaluate:NAME_OR_PATH` may run and can be had.
 
     Raises:
-        UsageError: It cannot.
+        UsageError: The user has not consented to its code, or it cannot be had.
     """
+    if not trusted:
+        source = name.removeprefix(PREFIX)
+        raise UsageError(
+            f'The metric "{source}" of the evaluate library is a program, and no task file chooses what runs here.',
+            where=f"metric {name}: {_origin(source)}",
+            fix="read it, then add --trust-remote-code if you trust it; or take the metric out of the task",
+        )
     _load(name.removeprefix(PREFIX), seed=0)
 
 
@@ -108,6 +116,12 @@ def _is_number(value: Any) -> bool:
 
 def _short_name(source: str) -> str:
     return Path(source).stem
+
+
+def _origin(source: str) -> str:
+    if Path(source).exists():
+        return f"the script {source} on this machine"
+    return f"https://huggingface.co/spaces/{source if '/' in source else f'evaluate-metric/{source}'}"
 
 
 def _load(source: str, seed: int) -> Any:

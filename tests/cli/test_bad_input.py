@@ -251,7 +251,8 @@ def test_a_limit_beyond_the_window(tmp_path: Path) -> None:
 def test_a_metric_that_cannot_be_had(tmp_path: Path) -> None:
     file = write_task(tmp_path, "qa", metrics=["exact_match", "evaluate:./nosuch.py"])
     check_refused(
-        run(tasks=str(file)), "nosuch.py", "cannot be loaded", "task my_qa", "check the name or path"
+        run("--trust-remote-code", tasks=str(file)),
+        *("nosuch.py", "cannot be loaded", "task my_qa", "check the name or path"),
     )
 
 
@@ -482,7 +483,8 @@ def test_a_metric_of_the_library_that_is_not_there(
 ) -> None:
     monkeypatch.setattr("lmeval.run.load_engine", lambda *arguments: TableEngine(texts=lambda r: "a"))
     file = write_task(tmp_path, "qa", metrics=["exact_match", f"evaluate:{metric}"])
-    check_refused(run(tasks=str(file)), f'"{metric}" cannot be loaded', "task my_qa", "fix:")
+    ran = run("--trust-remote-code", tasks=str(file))
+    check_refused(ran, f'"{metric}" cannot be loaded', "task my_qa", "fix:")
 
 
 # ---- other commands, and from outside ----
