@@ -58,7 +58,7 @@ from lmeval.specs import (
     STRATEGY_OF_OPTION,
     TaskSpec,
 )
-from lmeval.store import OutputStore
+from lmeval.store import Outputs
 
 R = TypeVar("R", ScoreRequest, GenerationRequest, HeadRequest)
 
@@ -236,7 +236,7 @@ def evaluate(
     engine: Engine,
     *,
     seed: int = 0,
-    stores: Sequence[OutputStore] = (),
+    stores: Sequence[Outputs] = (),
     listener: Listener | None = None,
 ) -> tuple[TaskRecord, list[Sample]]:
     """Score a task with a model.
@@ -306,7 +306,7 @@ def _decoding_record(spec: TaskSpec) -> dict[str, Any] | None:
 
 
 def _ask(
-    requests: Sequence[Request], engine: Engine, stores: Sequence[OutputStore], listener: Listener, stage: str
+    requests: Sequence[Request], engine: Engine, stores: Sequence[Outputs], listener: Listener, stage: str
 ) -> tuple[list[Output], int]:
     """An output for every request, and how many came from the stores."""
     keys = request_keys(engine, requests) if stores else []

@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lmeval.cache import ScoreCache, cached_engine, open_cache
 from lmeval.engine.base import Engine
 from lmeval.engine.chat import chat_template
 from lmeval.engine.devices import choose_device
-from lmeval.engine.hashes import cache_dir
 from lmeval.engine.kinds import check_type, head_of, load_config
 from lmeval.engine.loading import load_encoder, load_engine
-from lmeval.engine.sources import ModelOptions, ModelSource, find_model
+from lmeval.engine.sources import ModelOptions, ModelSource, convert_gguf, find_model
 from lmeval.errors import ModelError, UsageError
 from lmeval.evaluate import Listener, PreparedTask, Settings, num_shots, prepare, run_fingerprint
 from lmeval.heads import check_head
@@ -30,7 +30,7 @@ from lmeval.records import HeadRecord, RunRecord, Sample, TaskRecord
 from lmeval.requests import check_can_do
 from lmeval.run_record import run_record
 from lmeval.specs import TaskSpec
-from lmeval.store import JOURNAL, OutputStore, begin_run, check_writable, finish_run
+from lmeval.store import JOURNAL, Outputs, OutputStore, begin_run, check_writable, finish_run
 
 # Every task's record, and its samples by the name of their file
 Scored = Mapping[str, tuple[TaskRecord, Mapping[str, Sequence[Sample]]]]
@@ -68,6 +68,7 @@ class OpenJob:
     engine: Engine
     tasks: list[PreparedTask]
     skipped: dict[str, str]  # task: why the model cannot do it
+    cache: ScoreCache | None = None  # that serves the engine
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,28 +138,37 @@ def prepare_tasks(job: Job, found: FoundModel, listener: Listener) -> Prepared:
     return Prepared(tasks, skipped | left_out)
 
 
-def load(found: FoundModel, listener: Listener) -> Engine:
-    """The engine of a model.
+def load(found: FoundModel, listener: Listener, cache: ScoreCache | None = None) -> Engine:
+    """The engine of a model, served by the cache, if any; then its weights are loaded only once they are asked.
 
     Raises:
         ModelError: Tokenizer or weights do not load.
     """
-    listener.begin("model", 1)
-    encoder = load_encoder(found.source, found.options)
-    engine: Engine = load_engine(found.source, found.config, encoder, found.options)
-    listener.advance()
-    return engine
+    source, options, config = found.source, found.options, found.config
+    if source.folder is None:
+        listener.begin("conversion", 1)
+        source = convert_gguf(source)
+        listener.advance()
+    encoder = load_encoder(source, options)
+
+    def load_weights() -> Engine:
+        listener.begin("model", 1)
+        engine: Engine = load_engine(source, config, encoder, options)
+        listener.advance()
+        return engine
+
+    return load_weights() if cache is None else cached_engine(cache, source, options, encoder, load_weights)
 
 
-def open_job(job: Job, listener: Listener) -> OpenJob:
-    """Check and prepare everything, then load the model.
+def open_job(job: Job, listener: Listener, cache: ScoreCache | None = None) -> OpenJob:
+    """Check and prepare everything, then load the model, which the cache serves, if any.
 
     Raises:
         LmevalError: Whatever is wrong with model, tasks or documents; before weights are read wherever it can be seen.
     """
     found = find(job.options)
     prepared = prepare_tasks(job, found, listener)
-    return OpenJob(load(found, listener), prepared.tasks, prepared.skipped)
+    return OpenJob(load(found, listener, cache), prepared.tasks, prepared.skipped, cache)
 
 
 def run_job(job: Job, keep: Keep, listener: Listener) -> tuple[RunRecord, Path]:
@@ -169,7 +179,8 @@ def run_job(job: Job, keep: Keep, listener: Listener) -> tuple[RunRecord, Path]:
     """
     begin = time.perf_counter()
     check_writable(keep.output)
-    return run_opened(open_job(job, listener), job, keep, listener, begin)
+    with open_cache(keep.cache) as cache:
+        return run_opened(open_job(job, listener, cache), job, keep, listener, begin)
 
 
 def run_opened(
@@ -178,7 +189,7 @@ def run_opened(
     """As `run_job`, for a model that is loaded; `begin` is the `time.perf_counter` at which the run began."""
     fingerprint = run_fingerprint(opened.engine, opened.tasks)
 
-    def score(stores: Sequence[OutputStore]) -> Scored:
+    def score(stores: Sequence[Outputs]) -> Scored:
         return {
             task.spec.name: evaluate_perturbed(
                 task, opened.engine, seed=job.settings.seed, stores=stores, listener=listener
@@ -195,9 +206,9 @@ def keep_run(
     keep: Keep,
     fingerprint: str,
     begin: float,
-    score: Callable[[Sequence[OutputStore]], Scored],
+    score: Callable[[Sequence[Outputs]], Scored],
 ) -> tuple[RunRecord, Path]:
-    """Score by `score`, which is given the run's journal and, if wanted, the cache, and keep the run.
+    """Score by `score`, which is given the run's journal and the cache, if any, and keep the run.
 
     Args:
         fingerprint: An unfinished run of the same one is gone on with.
@@ -206,10 +217,9 @@ def keep_run(
     """
     folder = begin_run(keep.output, keep.name or job.options.model, fingerprint, resume=keep.resume)
     with contextlib.ExitStack() as closing:
-        stores = [closing.enter_context(contextlib.closing(OutputStore(folder / JOURNAL)))]
-        if keep.cache:
-            shared = OutputStore(cache_dir() / "outputs.sqlite")
-            stores.append(closing.enter_context(contextlib.closing(shared)))
+        stores: list[Outputs] = [closing.enter_context(contextlib.closing(OutputStore(folder / JOURNAL)))]
+        if opened.cache is not None:
+            stores.append(opened.cache)
         scored = score(stores)
     record = run_record(
         opened.engine,

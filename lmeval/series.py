@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 import lmeval
+from lmeval.cache import ScoreCache, open_cache
 from lmeval.engine.devices import choose_device
 from lmeval.engine.hashes import file_sha256, weights_sha256
 from lmeval.engine.loading import identity_files, load_encoder
@@ -174,22 +175,22 @@ def run_series(
         tasks_that_fit(job, kind)
     prepare = _once(job)
     outcomes = []
-    for checkpoint in series.checkpoints:
-        model = found[checkpoint]
-        try:
-            if isinstance(model, str):
-                outcome = Outcome(checkpoint, "failed", error=model)
-            else:
-                own = replace(keep, output=output, name=checkpoint.name)
-                outcome = _evaluate(
-                    replace(job, options=model.options), checkpoint, model, prepare, own, listening
-                )
-        except OF_ONE_CHECKPOINT as error:
-            outcome = Outcome(checkpoint, "failed", error=str(error))
-        if outcome.status != "already done":
-            _free_memory()
-        outcomes.append(outcome)
-        report(outcome)
+    with open_cache(keep.cache) as cache:
+        for checkpoint in series.checkpoints:
+            model = found[checkpoint]
+            try:
+                if isinstance(model, str):
+                    outcome = Outcome(checkpoint, "failed", error=model)
+                else:
+                    own = replace(keep, output=output, name=checkpoint.name)
+                    asked = replace(job, options=model.options)
+                    outcome = _evaluate(asked, checkpoint, model, prepare, own, listening, cache)
+            except OF_ONE_CHECKPOINT as error:
+                outcome = Outcome(checkpoint, "failed", error=str(error))
+            if outcome.status != "already done":
+                _free_memory()
+            outcomes.append(outcome)
+            report(outcome)
     return outcomes
 
 
@@ -239,6 +240,7 @@ def _evaluate(
     prepare: Callable[[FoundModel, Listener], Prepared],
     keep: Keep,
     listening: Listening,
+    cache: ScoreCache | None,
 ) -> Outcome:
     begin = time.perf_counter()
     with listening() as listener:
@@ -246,7 +248,7 @@ def _evaluate(
         keep = replace(keep, inputs_sha256=_inputs_sha256(job, model, prepared))
         if keep.resume and (done := _finished(keep, checkpoint)):
             return done
-        opened = OpenJob(load(model, listener), prepared.tasks, prepared.skipped)
+        opened = OpenJob(load(model, listener, cache), prepared.tasks, prepared.skipped, cache)
         _, folder = run_opened(opened, job, keep, listener, begin)
     return Outcome(checkpoint, "done", load_run(folder).record, folder)
 

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lmeval.errors import StoreError
 from lmeval.records import GenerationOutput, HeadOutput, RunRecord, Sample, ScoreOutput, TokenScore
@@ -26,8 +26,28 @@ COMMIT_SECONDS = 1.0
 Output = ScoreOutput | GenerationOutput | HeadOutput
 
 
+class Outputs(Protocol):
+    """Where outputs are kept under their keys: a run's journal, or the cache across runs."""
+
+    def get(self, keys: Iterable[str]) -> dict[str, Output]:
+        """The outputs that are there, by key."""
+        ...
+
+    def put(self, key: str, output: Output) -> None:
+        """Keep an output."""
+        ...
+
+    def commit(self) -> None:
+        """Put everything on disk."""
+        ...
+
+    def close(self) -> None:
+        """Commit and close."""
+        ...
+
+
 class OutputStore:
-    """Model outputs under their keys, in an SQLite file: a run's journal, or the cache across runs."""
+    """Model outputs under their keys, in an SQLite file: a run's journal."""
 
     def __init__(self, path: Path) -> None:
         try:

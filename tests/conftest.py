@@ -85,6 +85,13 @@ def own_cache_folder(monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture
+def score_cache(own_cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Turns the score cache on, as it is for users, and gives the folder that it is in."""
+    monkeypatch.delenv("LMEVAL_CACHE_SIZE")
+    return own_cache_folder
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """A local mirror of public benchmark data, in the layout that `lmeval data pull` writes."""

@@ -160,7 +160,7 @@ class World:
             hf=SimpleNamespace(chat_template=template), record=lambda: SimpleNamespace(sha256="t")
         )
 
-    def load(self, found: FoundModel, listener: Silence) -> TableEngine:
+    def load(self, found: FoundModel, listener: Silence, cache: None = None) -> TableEngine:
         name = Path(found.source.name).name
         self.alive.append(sum(engine() is not None for engine in self._engines))
         self.loaded.append(name)

@@ -6,7 +6,7 @@ So a run that finds everything reads no weights but, once, for their hash.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from lmeval.engine import ENGINE_VERSION
 from lmeval.engine.base import Engine
 from lmeval.engine.deferred import DeferredEngine, EngineFacts
 from lmeval.engine.devices import choose_device
-from lmeval.engine.hashes import file_sha256, file_stamps, weights_sha256
+from lmeval.engine.hashes import Stamp, file_sha256, file_stamps, weights_sha256
 from lmeval.engine.loading import identity_files
 from lmeval.engine.sources import ModelOptions, ModelSource
 from lmeval.engine.tokenization import TextEncoder
@@ -38,39 +38,48 @@ def cached_engine(
         encoder: Its tokenizer.
         load: Loads it.
     """
-    files = _files(source, options)
-    key = _engine_key(source, options, encoder) if files else None
-    known = None if key is None else cache.engine(key)
+    files = _Files.of(source, options)
+    key = files.engine_key(source, options, encoder)
+    known = cache.engine(key) if files.weights else None
     facts = None if known is None else EngineFacts.from_json(known)
-    stamps = file_stamps(files)
     engine: Engine
-    if facts is not None:
+    if facts is not None and facts.model.weights_sha256 == files.weights_sha256:
         engine = DeferredEngine(facts, load)
     else:
         engine = load()
-        if not files:  # they came from the hub just now
-            files = _files(source, options)
-            stamps = file_stamps(files)
-        cache.keep_engine(_engine_key(source, options, encoder), EngineFacts.of(engine).to_json())
-    cache.serve(engine, lambda: file_stamps(files) == stamps)
+        if not files.weights:  # they came from the hub just now
+            files = _Files.of(source, options)
+            key = files.engine_key(source, options, encoder)
+        if engine.model.weights_sha256 == files.weights_sha256:
+            cache.keep_engine(key, EngineFacts.of(engine).to_json())
+    cache.serve(engine, files.are_unchanged)
     return engine
 
 
-def _files(source: ModelSource, options: ModelOptions) -> list[Path]:
-    weights, configs = identity_files(source, options)
-    return [*weights, *configs] if weights else []
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """The files that a model is in, as they were found."""
 
+    weights: list[Path]
+    configs: list[Path]
+    stamps: list[Stamp | None]
+    weights_sha256: str
+    configs_sha256: str
 
-def _engine_key(source: ModelSource, options: ModelOptions, encoder: TextEncoder) -> str:
-    """Everything that decides what an engine is: the files' contents, and all that was asked, names included."""
-    weights, configs = identity_files(source, options)
-    asked = asdict(replace(options, offline=False, device=choose_device(options.device)))
-    libraries = [version("torch"), version("transformers")]
-    return canonical_sha256(
-        [
-            [source.name, source.revision, weights_sha256(weights), file_sha256(configs)],
-            [file.name for file in (*weights, *configs)],
-            asdict(encoder.record()),
-            [asked, ENGINE_VERSION, libraries],
-        ]
-    )
+    @classmethod
+    def of(cls, source: ModelSource, options: ModelOptions) -> _Files:
+        weights, configs = identity_files(source, options)
+        stamps = file_stamps([*weights, *configs])  # before they are read, so that no change is missed
+        return cls(weights, configs, stamps, weights_sha256(weights), file_sha256(configs))
+
+    def are_unchanged(self) -> bool:
+        """They are still the same files."""
+        return file_stamps([*self.weights, *self.configs]) == self.stamps
+
+    def engine_key(self, source: ModelSource, options: ModelOptions, encoder: TextEncoder) -> str:
+        """All that decides what an engine is: the files' contents, and what was asked, names included."""
+        asked = asdict(replace(options, offline=False, device=choose_device(options.device)))
+        libraries = [version("torch"), version("transformers")]
+        files = [self.weights_sha256, self.configs_sha256, [f.name for f in (*self.weights, *self.configs)]]
+        identity = [source.name, source.revision, asdict(encoder.record())]
+        return canonical_sha256([files, identity, asked, ENGINE_VERSION, libraries])

@@ -11,8 +11,8 @@ import json
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,19 @@ DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 BUSY = ("SQLITE_BUSY", "SQLITE_LOCKED")
 
 
-def open_cache(wanted: bool) -> ScoreCache | None:
-    """The user's cache; None where it is not wanted, or may hold nothing.
+@contextmanager
+def open_cache(wanted: bool) -> Iterator[ScoreCache | None]:
+    """The user's cache, which is closed in the end; None where it is not wanted, or may hold nothing.
 
     Raises:
         UsageError: LMEVAL_CACHE_SIZE is no size.
     """
     limit = place.limit_bytes()
-    return ScoreCache(limit) if wanted and limit else None
+    if not (wanted and limit):
+        yield None
+        return
+    with closing(ScoreCache(limit)) as cache:
+        yield cache
 
 
 class ScoreCache:

@@ -25,6 +25,7 @@ from lmeval.records import (
 
 MAX_GROUP_ROWS = 12  # of a task with more groups the best and the worst few are shown
 ENDS = 4
+MOST_NAMED = 8  # tasks in one note
 GROUP_CHARACTERS = 40
 NUMERIC = ("documents", "value", "95 % interval", "chance", "against plain")
 
@@ -195,16 +196,22 @@ def _notes(record: RunRecord) -> list[str]:
             )
         notes += [f"{name}: {note}" for note in (*_group_notes(task), *_writing_notes(task))]
         notes += [f"{name}{note}" for note in _perturbed_notes(task)]
-        if task.counts.get("reused"):
-            notes.append(
-                f"{name}: {task.counts['reused']} outputs were kept from before, and not computed again"
-            )
+    notes += _reused_note(record)
     notes += _left_out(record.skipped)
     if record.efficiency.path == "plain" and record.model.type == "causal" and record.efficiency.note:
         notes.append(f"the plain path was taken: {record.efficiency.note}")
     if record.model.type in ("seq2seq", "classifier") and record.efficiency.note:
         notes.append(record.efficiency.note)
     return notes
+
+
+def _reused_note(record: RunRecord) -> Iterator[str]:
+    """What was not computed; of all tasks in one line, as a second run finds everything."""
+    counts = {name: task.counts.get("reused", 0) for name, task in record.tasks.items()}
+    if reused := sum(counts.values()):
+        tasks = ", ".join(f"{count:,} of {name}" for name, count in counts.items() if count)
+        shown = f" ({tasks})" if len(counts) <= MOST_NAMED else ""
+        yield f"{reused:,} outputs were kept from before, and not computed again{shown}; --no-cache computes all"
 
 
 def _group_notes(task: TaskRecord) -> Iterator[str]:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lmeval.cache import ScoreCache, open_cache
 from lmeval.compare import require_comparable
 from lmeval.errors import NotComparableError
 from lmeval.evaluate import Listener, PreparedTask, evaluate, run_fingerprint
@@ -51,7 +52,7 @@ from lmeval.run import (
     run_opened,
 )
 from lmeval.runs import StoredRun, load_run
-from lmeval.store import OutputStore, check_writable
+from lmeval.store import Outputs, check_writable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +77,16 @@ def run_and_judge(
         LmevalError: Whatever is wrong with model, tasks or documents.
         NotComparableError: A metric is computed otherwise than in the baseline.
     """
-    case = _Case(job, keep, opponents, config, listener, time.perf_counter())
+    begin = time.perf_counter()
     check_writable(keep.output)
+    with open_cache(keep.cache) as cache:
+        return _run_and_judge(_Case(job, keep, opponents, config, listener, begin, cache))
+
+
+def _run_and_judge(case: _Case) -> tuple[GateReport, Path | None]:
+    job, opponents, config = case.job, case.opponents, case.config
     found = find(job.options)
-    prepared = prepare_tasks(job, found, listener)
+    prepared = prepare_tasks(job, found, case.listener)
     if opponents.baseline is None:  # `min` and `max` only
         return _run_whole(case, found, prepared)
     if not config.rules:
@@ -109,6 +116,12 @@ class _Case:
     config: GateConfig
     listener: Listener
     begin: float  # time.perf_counter
+    cache: ScoreCache | None
+
+    def opened(self, found: FoundModel, prepared: Prepared) -> OpenJob:
+        """The model loaded beside its tasks."""
+        engine = load(found, self.listener, self.cache)
+        return OpenJob(engine, prepared.tasks, prepared.skipped, self.cache)
 
     def report(
         self, candidate: StoredRun | None, results: Sequence[RuleResult], notes: Sequence[str]
@@ -125,7 +138,7 @@ class _Case:
 
 def _run_whole(case: _Case, found: FoundModel, prepared: Prepared) -> tuple[GateReport, Path]:
     """Run everything, then judge the run."""
-    opened = OpenJob(load(found, case.listener), prepared.tasks, prepared.skipped)
+    opened = case.opened(found, prepared)
     _, folder = run_opened(opened, case.job, case.keep, case.listener, case.begin)
     other = case.opponents
     return judge_suite(load_run(folder), other.baseline, case.config, anchor=other.anchor), folder
@@ -224,11 +237,12 @@ def _run_rounds(
     others: Sequence[RuleResult],
 ) -> Path:
     """Score what the rules need, and keep it as a run; its folder."""
-    engine = load(found, case.listener)
+    opened = case.opened(found, prepared)
+    engine = opened.engine
     seed, order_seed = case.job.settings.seed, case.config.sequential.seed
     in_rounds = {task.scores.name: task for task in rounds}
 
-    def score(stores: Sequence[OutputStore]) -> Scored:
+    def score(stores: Sequence[Outputs]) -> Scored:
         play(rounds, others, case.config, engine, stores, case.listener)
         scored = {
             task.spec.name: used_task(in_rounds[task.spec.name], engine, seed, stores, order_seed)
@@ -238,7 +252,6 @@ def _run_rounds(
         }
         return {name: (record, {name: samples}) for name, (record, samples) in scored.items()}
 
-    opened = OpenJob(engine, prepared.tasks, prepared.skipped)
     fingerprint = canonical_sha256([run_fingerprint(engine, prepared.tasks), "sequential", order_seed])
     _, folder = keep_run(opened, case.job, case.keep, fingerprint, case.begin, score)
     return folder

@@ -33,7 +33,7 @@ from lmeval.records import Sample, SequentialRecord, TaskRecord, canonical_sha25
 from lmeval.requests import make_requests
 from lmeval.runs import TaskScores
 from lmeval.stats import FloatArray
-from lmeval.store import OutputStore
+from lmeval.store import Outputs
 
 
 def can_bet(contest: Contest) -> bool:
@@ -117,7 +117,7 @@ def play(
     others: Sequence[RuleResult],
     config: GateConfig,
     engine: Engine,
-    stores: Sequence[OutputStore],
+    stores: Sequence[Outputs],
     listener: Listener,
 ) -> None:
     """Score round after round, until every bet is decided or no document is left.
@@ -155,7 +155,7 @@ def _num_requests(task: PreparedTask, engine: Engine) -> int:
     return sum(len(make_requests(task.spec, prompt, engine.model.type)) for prompt in task.prompts)
 
 
-def score_round(task: Rounds, engine: Engine, stores: Sequence[OutputStore], listener: Listener) -> None:
+def score_round(task: Rounds, engine: Engine, stores: Sequence[Outputs], listener: Listener) -> None:
     """Score a task's next documents and bet on them."""
     end = next(task.ends)
     positions = [position for cluster in task.order[task.done : end] for position in cluster]
@@ -224,7 +224,7 @@ def settle(bets: Sequence[Bet], others: Sequence[RuleResult], config: GateConfig
 
 
 def used_task(
-    task: Rounds, engine: Engine, seed: int, stores: Sequence[OutputStore], order_seed: int
+    task: Rounds, engine: Engine, seed: int, stores: Sequence[Outputs], order_seed: int
 ) -> tuple[TaskRecord, list[Sample]]:
     """The record and samples of the documents that were used, in the order of the data set.
 

@@ -17,7 +17,7 @@ from lmeval.perturb import perturbed_name
 from lmeval.records import DropRecord, MetricValue, PerturbedRecord, Sample, TaskRecord, read_by_model
 from lmeval.scoring import metric_options
 from lmeval.stats import CONFIDENCE, FloatArray
-from lmeval.store import OutputStore
+from lmeval.store import Outputs
 
 Samples = Sequence[Sample]
 
@@ -27,7 +27,7 @@ def evaluate_perturbed(
     engine: Engine,
     *,
     seed: int = 0,
-    stores: Sequence[OutputStore] = (),
+    stores: Sequence[Outputs] = (),
     listener: Listener | None = None,
 ) -> tuple[TaskRecord, dict[str, list[Sample]]]:
     """As `evaluate`, plain and then under each perturbation that was prepared.

@@ -157,7 +157,7 @@ def test_the_table_tells_what_was_left_out(trained: Path) -> None:
     assert "mine: the task has no key `text`, so the head read its context" in ran.out
 
 
-def test_a_run_is_compared_gated_and_reused(steps: Path) -> None:
+def test_a_run_is_compared_gated_and_reused(steps: Path, score_cache: Path) -> None:
     for step, output in ((60, "half"), (300, "whole")):
         record_of(run("--cache", model=steps / f"step-{step}", output=output), output)
     half, whole = (Path(output) / f"step-{step}" for step, output in ((60, "half"), (300, "whole")))

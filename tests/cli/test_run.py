@@ -202,15 +202,15 @@ def test_num_fewshot_puts_shots_before_documents(tmp_path: Path) -> None:
         assert line["context"].count("Sentiment: ") == 3
 
 
-def test_a_cache_serves_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LMEVAL_CACHE", str(tmp_path / "cache"))
+def test_a_cache_serves_other_runs(tmp_path: Path, score_cache: Path) -> None:
     runs = {}
     for name in ("first", "second"):
-        runs[name] = run_demo(tmp_path / name, "--limit", "3", "--cache", tasks="demo_cloze")
+        runs[name] = run_demo(tmp_path / name, "--limit", "3", tasks="demo_cloze")
         assert runs[name].code == 0, runs[name].err
     counts = [record_of(tmp_path / n, ran)["tasks"]["demo_cloze"]["counts"] for n, ran in runs.items()]
     assert [count["reused"] for count in counts] == [0, 3]
-    assert "demo_cloze: 3 outputs were kept from before, and not computed again" in runs["second"].out
+    note = "3 outputs were kept from before, and not computed again (3 of demo_cloze)"
+    assert note in runs["second"].out and "kept from before" not in runs["first"].out
     samples = [read_samples(ran.folder(tmp_path / name)) for name, ran in runs.items()]
     assert samples[0] == samples[1]
 

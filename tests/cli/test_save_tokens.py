@@ -60,7 +60,7 @@ def test_such_a_run_is_read_back_and_checked_like_any_other(tmp_path: Path) -> N
     assert sample.tokens is not None and sample.tokens[0][0].rank >= 1
 
 
-def test_outputs_kept_without_tokens_are_not_taken_for_ones_with(tmp_path: Path) -> None:
+def test_outputs_kept_without_tokens_are_not_taken_for_ones_with(tmp_path: Path, score_cache: Path) -> None:
     run(tmp_path / "a", "--cache")
     again = run(tmp_path / "b", "--cache", "--save-tokens")
     assert {task["counts"]["reused"] for task in again["tasks"].values()} == {0}

@@ -92,7 +92,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
         **settings: object,
     ) -> tuple[GateReport, StoredRun | None]:
         monkeypatch.setattr(running, "find", lambda options: SimpleNamespace(kind="causal", head=None))
-        monkeypatch.setattr(running, "load", lambda found, listener: engine(answers))
+        monkeypatch.setattr(running, "load", lambda found, listener, cache: engine(answers))
         config = GateConfig(tuple(rules), sequential=sequential)
         keep, opponents = Keep(tmp_path / output), Opponents(baseline, anchor)
         report, folder = run_and_judge(job(*specs, **settings), keep, opponents, config, Silence())
