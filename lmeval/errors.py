@@ -25,7 +25,6 @@ from itertools import islice
 from lmeval.printable import printable
 from lmeval.secrets import redact
 
-
 MAX_WHAT, MAX_WHERE = 2000, 800  # characters of a message's parts
 
 
@@ -133,6 +132,6 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """' Did you mean "x"?' for the closest valid name, or an empty string where none is close."""
     if len(name) > _MAX_NAME:  # comparing takes time by the square of the length
         return ""
-    short = (other for other in valid if isinstance(other, str) and len(other) <= _MAX_NAME)
+    short = (other for other in valid if len(other) <= _MAX_NAME)
     close = difflib.get_close_matches(name, list(islice(short, 1000)), n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""

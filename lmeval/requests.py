@@ -11,6 +11,7 @@ from typing import Any
 from lmeval.errors import ModelError, TaskError
 from lmeval.heads import matched_outputs
 from lmeval.metrics import needs_rank
+from lmeval.patterns import search
 from lmeval.records import (
     GREEDY,
     NOT_EXTRACTED,
@@ -41,7 +42,6 @@ TextRequest = ScoreRequest | GenerationRequest
 Request = TextRequest | HeadRequest
 Output = ScoreOutput | GenerationOutput | HeadOutput
 
-EXTRACT_SECONDS = 5
 EXTRACTED = "extract"  # Sample.extracted_by where the task's pattern matched
 NUMBER = r"-?[0-9][0-9,]*(?:\.[0-9]+)?|-?\.[0-9]+"
 WHOLE_TEXTS = (PerplexityTask, MinimalPairsTask)
@@ -261,7 +261,11 @@ def _written(spec: TaskSpec, outputs: Sequence[GenerationOutput]) -> dict[str, A
     fields: dict[str, Any] = {}
     texts = raw
     if isinstance(spec, GenerationTask) and spec.extract is not None:
-        found = [find_answer(spec.extract, spec.extract_fallback, text) for text in raw]
+        try:
+            found = [find_answer(spec.extract, spec.extract_fallback, text) for text in raw]
+        except TaskError as error:
+            where = f"task {spec.name}, key extract in {spec.file}"
+            raise TaskError(error.what, where=where, fix=error.fix) from None
         texts, ways = tuple(text for text, _ in found), tuple(way for _, way in found)
         fields = {"raw_prediction": raw[0], "extracted_by": ways[0]}
         if len(outputs) > 1:
@@ -309,16 +313,7 @@ def extract_answer(pattern: str, text: str) -> str | None:
     Raises:
         TaskError: The pattern takes too long, as nested repetitions do.
     """
-    import regex
-
-    try:
-        found = regex.search(pattern, text, timeout=EXTRACT_SECONDS)
-    except TimeoutError:
-        raise TaskError(
-            f"the pattern {pattern!r} took more than {EXTRACT_SECONDS} s on what the model wrote",
-            where="key extract",
-            fix="write it without nested repetitions such as (a+)+",
-        ) from None
+    found = search(pattern, text)
     if found is None:
         return None
     return str(next((group for group in found.groups() if group is not None), found[0]))

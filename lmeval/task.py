@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from lmeval.errors import TaskError, did_you_mean
+from lmeval.sandbox.source import count_tokens
 from lmeval.specs import (
     NESTED_KEYS,
     TASK_TYPES,
@@ -34,7 +37,7 @@ from lmeval.specs import (
     TranslationTask,
     shown,
 )
-from lmeval.yamltree import KeyPath, Lines, parse_yaml
+from lmeval.yamltree import KeyPath, Lines, read_yaml
 
 __all__ = [
     "TASK_TYPES",
@@ -59,7 +62,10 @@ __all__ = [
     "shipped_tasks_dir",
 ]
 
-MAX_FILE_BYTES = 1_000_000
+MAX_VARIANTS = 1_000
+MAX_VARIED = 300_000  # variants, times the file's keys and values
+MAX_TEMPLATE_TOKENS = 30_000  # of all templates of a file, as `sandbox.count_tokens` counts them
+MAX_PROBLEMS = 12  # that are told
 
 
 class _Problem(tuple[int, str, str]):
@@ -75,10 +81,11 @@ def load_task_file(path: Path | str) -> tuple[TaskSpec, ...]:
         TaskError: The file cannot be read or does not validate; every problem is listed with line and key.
     """
     path = Path(path)
-    tree, lines = parse_yaml(_read(path), str(path))
+    tree, lines = read_yaml(path, noun="task file", fix=_FIX_NEW)
     if not isinstance(tree, dict):
         raise TaskError("A task file is a mapping of keys to values.", where=f"{path}:1", fix=_FIX_NEW)
-    specs: list[TaskSpec] = []
+    _check_templates(tree, path)
+    specs: dict[str, TaskSpec] = {}
     problems: list[_Problem] = []
     for data, data_lines in _expand_variants(tree, lines, path):
         try:
@@ -86,37 +93,40 @@ def load_task_file(path: Path | str) -> tuple[TaskSpec, ...]:
         except _Invalid as error:
             problems += error.problems
         else:
-            if any(spec.name == other.name for other in specs):
+            if spec.name in specs:
                 line = data_lines[()] if "variants" in tree else 1
                 problems.append(
                     _Problem((line, "name", f'a second task called "{spec.name}"; names are unique'))
                 )
-            specs.append(spec)
+            specs[spec.name] = spec
+        if len(problems) > MAX_PROBLEMS:
+            break  # whoever reads them starts with the first
     if problems:
         raise _task_error(path, problems)
-    return tuple(specs)
+    return tuple(specs.values())
+
+
+def _check_templates(tree: Any, path: Path) -> None:
+    """Refuse a file whose templates would take long to compile, whichever of its texts they are."""
+    left = MAX_TEMPLATE_TOKENS
+    for source in {text for text in _texts(tree) if "{" in text}:
+        left -= count_tokens(source, left)
+        if left <= 0:
+            raise TaskError(
+                f"Its templates have more than {MAX_TEMPLATE_TOKENS:,} words and signs in their expressions.",
+                where=str(path),
+                fix="compute in the data what is the same for many documents, or write several files",
+            )
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    for value in tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ():
+        yield from _texts(value)
 
 
 _FIX_NEW = "`lmeval tasks new NAME --type TYPE` writes a file to start from."
-
-
-def _read(path: Path) -> str:
-    try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise TaskError(
-                f"The task file has {size:,} bytes; allowed are {MAX_FILE_BYTES:,}.", where=str(path)
-            )
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        raise TaskError("There is no such task file.", where=str(path), fix=_FIX_NEW) from None
-    except OSError as error:
-        raise TaskError(f"The task file cannot be read: {error.strerror}.", where=str(path)) from None
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise TaskError("The task file is not UTF-8.", where=f"{path}:{line}") from None
 
 
 def _expand_variants(
@@ -131,13 +141,22 @@ def _expand_variants(
     where = f"{path}:{lines['variants',]}, key variants"
     if not isinstance(variants, list) or not variants:
         raise TaskError(f"found {shown(variants)}; a list of mappings is allowed.", where=where)
+    if len(variants) > MAX_VARIANTS or len(variants) * len(lines) > MAX_VARIED:
+        raise TaskError(
+            f"{len(variants):,} variants; allowed are {MAX_VARIANTS:,}, and fewer where the file is long.",
+            where=where,
+            fix="write several files",
+        )
+    own_lines: dict[Any, dict[KeyPath, int]] = defaultdict(dict)  # by the variant's index; of the base: None
+    for key, line in lines.items():
+        own_lines[key[1] if key[:1] == ("variants",) and len(key) > 1 else None][key] = line
     for index, variant in enumerate(variants):
         prefix: KeyPath = ("variants", index)
         if not isinstance(variant, dict):
             where = f"{path}:{lines[prefix]}, key variants[{index}]"
             raise TaskError(f"found {shown(variant)}; a mapping of keys to values is allowed.", where=where)
-        merged_lines = {key: line for key, line in lines.items() if key[:1] != ("variants",)}
-        merged_lines |= {key[2:]: line for key, line in lines.items() if key[:2] == prefix}
+        merged_lines = {key: line for key, line in own_lines[None].items() if key != ("variants",)}
+        merged_lines |= {key[2:]: line for key, line in own_lines[index].items()}
         yield _deep_merge(base, variant), merged_lines
 
 
@@ -170,13 +189,13 @@ def _validate(data: dict[str, Any], lines: Lines, path: Path) -> TaskSpec:
     try:
         return cls.model_validate({**data, "file": path})
     except ValidationError as error:
-        raise _Invalid(list(_problems(error, cls, lines))) from None
+        raise _Invalid(list(islice(_problems(error, cls, lines), 10 * MAX_PROBLEMS))) from None
 
 
 def _problems(error: ValidationError, cls: type[TaskSpec], lines: Lines) -> Iterator[_Problem]:
     """Pydantic's findings as sentences, at the line of the key."""
     items = error.errors(include_url=False)
-    unknown = [item["loc"] for item in items if item["type"] == "extra_forbidden"]
+    unknown = [item["loc"] for item in items if item["type"] == "extra_forbidden"][:MAX_PROBLEMS]
     for item in items:
         key: KeyPath = item["loc"]
         if item["type"] == "missing" and any(_is_misspelt(key, other) for other in unknown):
@@ -232,8 +251,10 @@ def _task_error(path: Path, problems: Iterable[_Problem]) -> TaskError:
     if len(found) == 1:
         line, key, what = found[0]
         return TaskError(f'Key "{key}": {what}.', where=f"{path}:{line}, key {key}")
-    listed = [f"  {path}:{line}, key {key}: {what}" for line, key, what in found]
-    return TaskError("\n".join([f"{len(found)} problems in the task file:", *listed]), where=str(path))
+    told = found[:MAX_PROBLEMS]
+    listed = [f"  {path}:{line}, key {key}: {what}" for line, key, what in told]
+    count = str(len(found)) if told == found else f"The first {len(told)}"
+    return TaskError("\n".join([f"{count} problems in the task file:", *listed]), where=str(path))
 
 
 def _dotted(key: KeyPath) -> str:

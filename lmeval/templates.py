@@ -31,7 +31,7 @@ class Template:
     key: str  # "context", "choices[1]"
     task: str
     file: str
-    _text: jinja2.Template
+    _text: jinja2.Template | str  # a text without expressions is itself
     _expression: jinja2.Template | None  # where the template is a single {{ expression }}
 
     def text(self, columns: Mapping[str, Any], doc_id: int) -> str:
@@ -48,6 +48,8 @@ class Template:
         Raises:
             TemplateError: As for `text`.
         """
+        if isinstance(self._text, str):
+            return [(self._text, False)]
         with _Failures(self, columns, doc_id):
             parts, length = [], 0
             for part in self._text.generate(_variables(columns)):
@@ -113,7 +115,9 @@ def columns_of(source: str) -> set[str]:
 
 
 @lru_cache(maxsize=4096)
-def _compile(source: str) -> tuple[jinja2.Template, jinja2.Template | None]:
+def _compile(source: str) -> tuple[jinja2.Template | str, jinja2.Template | None]:
+    if "{" not in source and "\r" not in source:  # of which Jinja would make \n
+        return source, None
     text = ENVIRONMENT.from_string(prepared(parsed(source)))
     body = parsed(source).body
     if len(body) != 1 or not isinstance(body[0], nodes.Output) or len(body[0].nodes) != 1:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lmeval import requests
+from lmeval import patterns, requests
 from lmeval.errors import ModelError, TaskError
 from lmeval.evaluate import Settings
 from lmeval.records import (
@@ -224,7 +224,7 @@ def test_extract(pattern: str, text: str, answer: str | None) -> None:
 
 
 def test_a_pattern_that_never_ends_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "EXTRACT_SECONDS", 0.05)
+    monkeypatch.setattr(patterns, "SEARCH_SECONDS", 0.05)
     with pytest.raises(TaskError, match=r"took more than 0\.05 s"):
         extract_answer(r"(a|a)*$", "a" * 40 + "b")
 

@@ -310,7 +310,7 @@ def test_files_that_are_no_task_files(tmp_path: Path, content: bytes, what: str)
 def test_files_that_are_not_there(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="no such task file"):
         load_task_file(tmp_path / "t.yaml")
-    with pytest.raises(TaskError, match="cannot be read"):
+    with pytest.raises(TaskError, match="A folder, where a"):
         load_task_file(tmp_path)
 
 

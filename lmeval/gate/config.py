@@ -20,10 +20,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, ValidationError, model_validator
 
-from lmeval.errors import TaskError, UsageError
+from lmeval.errors import UsageError
 from lmeval.gate.findings import file_error
 from lmeval.specs import shown
-from lmeval.yamltree import Lines, parse_yaml
+from lmeval.yamltree import Lines, read_yaml
 
 RuleKind = Literal["noninferior", "superior", "min", "max", "max_drop", "max_relative_drop"]
 Level = Literal["error", "warn"]
@@ -39,7 +39,6 @@ RULE_KINDS: tuple[RuleKind, ...] = (
     "max_drop",
     "max_relative_drop",
 )
-MAX_FILE_BYTES = 1_000_000
 _LARGEST_BARE_SHARE = 0.1  # above it nobody can tell 0.5 (a half) from 0.5 % without the sign
 
 
@@ -84,7 +83,10 @@ class Rule:
 
 def _share(value: Any) -> Any:
     """'0.5%' as 0.005; a bare number only where it can be nothing but a share."""
-    if isinstance(value, str) and (found := re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*%\s*", value)):
+    # at most so many digits: what follows them is looked for behind each of them
+    if isinstance(value, str) and (
+        found := re.fullmatch(r"([0-9]{0,20}\.?[0-9]{1,20}) {0,9}%", value.strip())
+    ):
         share = float(found[1]) / 100
         if 0 < share < 1:
             return share
@@ -199,8 +201,8 @@ _EXAMPLES: dict[RuleKind, str] = {
 class GateSpec(_Frozen):
     """One entry of `gates`."""
 
-    task: Annotated[str, Field(min_length=1)]
-    metric: Annotated[str, Field(min_length=1)] | None = None
+    task: Annotated[str, Field(min_length=1, max_length=200)]  # a glob becomes a regular expression
+    metric: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     rule: RuleSpec
     level: Level | None = None
     on_inconclusive: OnInconclusive | None = None
@@ -241,7 +243,7 @@ class GateFile(_Frozen):
     version: Literal[1]
     baseline: BaselineSpec | None = None
     defaults: Defaults = DEFAULTS
-    gates: Annotated[tuple[GateSpec, ...], Field(min_length=1)]
+    gates: Annotated[tuple[GateSpec, ...], Field(min_length=1, max_length=1000)]
     sequential: SequentialSpec = NOT_SEQUENTIAL
 
 
@@ -267,10 +269,7 @@ def load_gate_file(path: Path | str) -> GateConfig:
         UsageError: It cannot be read or does not validate; every problem is listed with line and key.
     """
     path = Path(path)
-    try:
-        tree, lines = parse_yaml(_read(path), str(path))
-    except TaskError as error:  # the YAML itself, which task files share
-        raise UsageError(error.what, where=error.where) from None
+    tree, lines = read_yaml(path, UsageError, noun="gate file", fix=_FIX_NEW)
     if not isinstance(tree, dict):
         raise UsageError("A gate file is a mapping of keys to values.", where=f"{path}:1", fix=_FIX_NEW)
     try:
@@ -282,24 +281,6 @@ def load_gate_file(path: Path | str) -> GateConfig:
 
 
 _FIX_NEW = "`lmeval gate CANDIDATE --baseline RUN --write-config gate.yaml` writes a file to start from"
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
-        if len(raw) > MAX_FILE_BYTES:
-            raise UsageError(
-                f"A gate file has at most {MAX_FILE_BYTES:,} bytes; this has more.", where=str(path)
-            )
-        return raw.decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError("There is no such gate file.", where=str(path), fix=_FIX_NEW) from None
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise UsageError("The gate file is not UTF-8.", where=f"{path}:{line}") from None
-    except OSError as error:
-        raise UsageError(f"The gate file cannot be read: {error.strerror}.", where=str(path)) from None
 
 
 def _line(lines: Lines, number: int) -> int:

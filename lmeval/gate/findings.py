@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,6 +22,7 @@ _EXPECTED = {
     "model_type": "a mapping of keys to values",
     "finite_number": "a finite number",
 }
+MAX_FINDINGS = 12  # that are told
 _LIMITS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
@@ -33,17 +35,18 @@ def file_error(error: ValidationError, model: type[BaseModel], lines: Lines, fil
         lines: Of the tree's keys.
         file: Where the tree was read from.
     """
-    found = sorted(set(_findings(error, model, lines)))
+    found = sorted(set(islice(_findings(error, model, lines), MAX_FINDINGS)))
     if len(found) == 1:
         line, key, what = found[0]
         return UsageError(f'Key "{key}": {what}.', where=f"{file}:{line}, key {key}")
     listed = [f"  {file}:{line}, key {key}: {what}" for line, key, what in found]
-    return UsageError("\n".join([f"{len(found)} problems in the file:", *listed]), where=str(file))
+    count = str(len(found)) if error.error_count() <= MAX_FINDINGS else f"The first {len(found)}"
+    return UsageError("\n".join([f"{count} problems in the file:", *listed]), where=str(file))
 
 
 def _findings(error: ValidationError, model: type[BaseModel], lines: Lines) -> Iterator[tuple[int, str, str]]:
     items = error.errors(include_url=False)
-    unknown = [item["loc"] for item in items if item["type"] == "extra_forbidden"]
+    unknown = [item["loc"] for item in items if item["type"] == "extra_forbidden"][:MAX_FINDINGS]
     for item in items:
         key: KeyPath = item["loc"]
         if item["type"] == "missing" and any(_is_misspelt(key, other) for other in unknown):
@@ -77,6 +80,8 @@ def _sentence(item: Any, model: type[BaseModel], key: KeyPath) -> str:
         return f"{found}; allowed is {context['expected']}{meant and '.' + meant.rstrip('?') + '?'}"
     if kind in _EXPECTED:
         return f"{found}; allowed is {_EXPECTED[kind]}"
+    if kind in ("too_long", "string_too_long"):
+        return f"{found}; allowed are at most {context['max_length']} of them"
     if kind == "too_short":
         return "is empty; it needs at least one entry"
     limits = [f"{word} {context[name]:g}" for name, word in _LIMITS.items() if name in context]

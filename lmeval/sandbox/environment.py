@@ -74,8 +74,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         charge(CALL)
         if isinstance(obj, jinja2.Undefined):
             obj._fail_with_undefined_error()
-        if isinstance(argument, tuple):
-            weigh(argument)  # it will be hashed
+        if not isinstance(argument, str | int):
+            weigh(argument)  # it will be hashed, or quoted
         if isinstance(obj, str | list | tuple | range | Mapping):
             try:
                 return obj[argument]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import jinja2
@@ -14,6 +15,7 @@ MAX_SOURCE = 200_000  # characters of one template
 MAX_TOKENS = 4_000  # of its expressions and statements; its plain text is one each
 MAX_DEPTH = 50  # brackets, operators and statements inside one another
 MAX_LOOP_DEPTH = 2
+_A_TEMPLATE = 20  # tokens: what compiling takes beside them
 
 _REFUSED: dict[type[nodes.Node], str] = {
     nodes.Macro: "macro",
@@ -37,10 +39,11 @@ def parsed(source: str) -> nodes.Template:
     begin()  # constants are computed while a template is compiled
     if len(source) > MAX_SOURCE:
         raise _error(f"it has {len(source):,} characters; allowed are {MAX_SOURCE:,}", 1)
-    for number, (line, kind, _) in enumerate(_tokens(source)):
-        if number > MAX_TOKENS:
-            raise _error(f"it has more than {MAX_TOKENS:,} words and signs in its expressions", line)
-        if kind == "integer" and len(_) > 100:
+    tokens = _tokens(source)
+    if len(tokens) > MAX_TOKENS:
+        raise _error(f"it has more than {MAX_TOKENS:,} words and signs in its expressions", tokens[-1][0])
+    for line, kind, text in tokens:
+        if kind == "integer" and len(text) > 100:
             raise _error("a number of more than 100 digits is not allowed", line)
     try:
         tree = ENVIRONMENT.parse(source)
@@ -50,14 +53,21 @@ def parsed(source: str) -> nodes.Template:
     return tree
 
 
-def _tokens(source: str) -> list[tuple[int, str, str]]:
-    found = []
-    for token in ENVIRONMENT.lexer.tokeniter(source, None):
-        if token[1] != "whitespace":
-            found.append(token)
-        if len(found) > MAX_TOKENS + 1:
-            break
-    return found
+def _tokens(source: str, limit: int = MAX_TOKENS) -> list[tuple[int, str, str]]:
+    """The words and signs, at most one more than the limit."""
+    found = (token for token in ENVIRONMENT.lexer.tokeniter(source, None) if token[1] != "whitespace")
+    return list(islice(found, limit + 1))
+
+
+def count_tokens(source: str, limit: int) -> int:
+    """What compiling a template costs: its words and signs, and as much again as a small one has.
+
+    What is no template counts, too, as far as it looks like one; counting stops at the limit.
+    """
+    try:
+        return _A_TEMPLATE + len(_tokens(source, limit))
+    except (jinja2.TemplateSyntaxError, ValueError):
+        return _A_TEMPLATE
 
 
 def _error(what: str, line: int) -> jinja2.TemplateSyntaxError:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, Strict, ValidationInfo, field_validator
 
 from lmeval.errors import did_you_mean
+from lmeval.patterns import check_pattern
 from lmeval.specs.common import Written
 from lmeval.specs.values import Int, shown
 
@@ -83,12 +84,10 @@ class GenerationTask(Written):
     @field_validator("extract")
     @classmethod
     def _check_extract(cls, extract: str | None) -> str | None:
-        import regex
-
         if extract is not None:
             try:
-                regex.compile(extract)
-            except regex.error as error:
+                check_pattern(extract)
+            except ValueError as error:
                 raise ValueError(f"found {shown(extract)}, which is no valid regex: {error}") from None
         return extract
 
