@@ -77,7 +77,7 @@ def gate(
     allow_path: Annotated[list[Path] | None, typer.Option(rich_help_panel=_RUN)] = None,
     output: Annotated[Path, typer.Option(rich_help_panel=_RUN)] = Path("results"),
     resume: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
-    cache: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = False,
+    cache: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
     offline: Annotated[bool, typer.Option("--offline", rich_help_panel=_RUN)] = False,
     labels: Annotated[
         str | None, typer.Option(help="Names of a classifier's outputs, in order.", rich_help_panel=_RUN)

@@ -97,7 +97,9 @@ def run(
     ] = None,
     output: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
     resume: Annotated[bool, typer.Option(help="Go on with an unfinished run of the same command.")] = True,
-    cache: Annotated[bool, typer.Option(help="Reuse outputs that an earlier run kept with --cache.")] = False,
+    cache: Annotated[
+        bool, typer.Option(help="Reuse what earlier runs computed, and keep what this one does.")
+    ] = True,
     offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
     trust_remote_code: Annotated[
         bool,
