@@ -53,14 +53,14 @@ def changed(draw: st.DrawFn, valid: Any, values: st.SearchStrategy[Any] = trees)
         path = draw(st.sampled_from(paths_of(tree)))
         if not path:
             if draw(st.integers(0, 20)) == 0:
-                return draw(values)
+                return copy.deepcopy(draw(values))
             continue
         parent = tree
         for part in path[:-1]:
             parent = parent[part]
         way = draw(st.sampled_from(("value", "value", "value", "take", "rename", "wrap")))
         if way == "value":
-            parent[path[-1]] = draw(values)
+            parent[path[-1]] = copy.deepcopy(draw(values))  # constants are shared, and trees change
         elif way == "take":
             del parent[path[-1]]
         elif way == "wrap":
