@@ -83,6 +83,7 @@ def gate(
         str | None, typer.Option(help="Names of a classifier's outputs, in order.", rich_help_panel=_RUN)
     ] = None,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", rich_help_panel=_RUN)] = False,
+    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", rich_help_panel=_RUN)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=_RUN)] = False,
 ) -> None:
     """Judge a run by a baseline: exit code 0 PASS, 10 FAIL, 11 INCONCLUSIVE, 12 NOT COMPARABLE."""
@@ -113,10 +114,11 @@ def gate(
             system=system,
             pll=pll,
             data_root=data_root,
-            offline=offline,
             allow_path=allow_path,
+            offline=offline,
             labels=labels,
             trust_remote_code=trust_remote_code,
+            allow_pickle=allow_pickle,
         )
         settings = with_rounds(settings, sequential)
         report = judge_model(

@@ -51,6 +51,9 @@ def inspect(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's folder run code.")
     ] = False,
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read pickled weights, their tensors alone.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show a text's surprisal token by token, and the attention of a layer."""
@@ -73,6 +76,7 @@ def inspect(
         max_length=max_length,
         pll=pll.value,
         trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
         offline=offline,
     )
     with make_listener(quiet=True) as listener:

@@ -138,9 +138,10 @@ def run(
         perturb=perturb,
         perturb_seed=perturb_seed,
         data_root=data_root,
+        allow_path=allow_path,
         offline=offline,
         trust_remote_code=trust_remote_code,
-        allow_path=allow_path,
+        allow_pickle=allow_pickle,
         save_tokens=save_tokens,
     )
     from lmeval.cli.progress import make_listener
@@ -185,10 +186,11 @@ def make_job(
     perturb: str | None = None,
     perturb_seed: int | None = None,
     data_root: Path | None = None,
+    allow_path: Sequence[Path] | None = None,
     offline: bool = False,
     trust_remote_code: bool = False,
+    allow_pickle: bool = False,
     save_tokens: bool = False,
-    allow_path: Sequence[Path] | None = None,
 ) -> Job:
     """The job that a command's options ask for.
 
@@ -218,6 +220,7 @@ def make_job(
         pll=None if pll is None else pll.value,
         labels=parse_labels(labels),
         trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
         offline=offline,
     )
     settings = Settings(
@@ -230,13 +233,13 @@ def make_job(
         perturb_seed=perturb_seed,
         data_root=data_root,
         offline=offline,
+        allowed_paths=(*(tasks_dir or ()), *(allow_path or ())),
+        trust_remote_code=trust_remote_code,
         save_tokens=save_tokens,
     )
     return Job(specs, frozenset(selectors), options, settings, chat=chat)
 
 
-        allowed_paths=(*(tasks_dir or ()), *(allow_path or ())),
-        trust_remote_code=trust_remote_code,
 def parse_labels(text: str | None) -> tuple[str, ...] | None:
     """The names in --labels.
 

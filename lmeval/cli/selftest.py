@@ -90,6 +90,7 @@ def selftest(
         offline=offline,
         labels=labels,
         trust_remote_code=trust_remote_code,
+        allow_pickle=allow_pickle,
     )
     from lmeval.cli.progress import make_listener
     from lmeval.selftest import self_test

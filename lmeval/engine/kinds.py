@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lmeval.engine.remote_code import needs_code, wants_code
-from lmeval.engine.sources import ModelOptions, ModelSource, first_line, quiet_transformers
+from lmeval.engine.sources import ModelOptions, ModelSource, in_a_line, quiet_transformers
 from lmeval.engine.weight_files import read_json_object
 from lmeval.errors import ModelError, UsageError
 from lmeval.records import NEXT_SENTENCE, NEXT_SENTENCE_LABELS, HeadRecord
 
 GENERATION_CONFIG = "generation_config.json"
+COMPARE = "compare it with the original's, or fetch it again"
 LARGEST = {  # a pattern of a configuration's keys -> far more than any model has, and little enough to try
     r"(num|n)_?(\w*_)?layers?|(encoder|decoder)_layers|depth": 10_000,
     r"(num|n)_(\w*_)?(heads?|experts|groups)|(encoder|decoder)_attention_heads|num_labels": 1_000_000,
@@ -54,32 +55,58 @@ def load_config(source: ModelSource, options: ModelOptions) -> Any | None:
     file = source.folder / "config.json"
     values = read_json_object(file)
     check_sizes(values, file)
-    if (source.folder / GENERATION_CONFIG).is_file():
-        read_json_object(
-            source.folder / GENERATION_CONFIG
-        )  # which transformers passes over where it is broken
     quiet_transformers()
+    _check_generation(source.folder / GENERATION_CONFIG)
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(source.folder, trust_remote_code=options.trust_remote_code)
+        config = AutoConfig.from_pretrained(source.folder, trust_remote_code=options.trust_remote_code)
     except Exception as error:  # each class checks its values as it likes
         if wants_code(error):
             raise needs_code(source.folder, f"the configuration of {source.name}") from error
-        raise _config_error(file, values, error) from error
+        raise _config_error(file, values, error, trusted=options.trust_remote_code) from error
+    named = getattr(config, "architectures", None)
+    if named is not None and not (isinstance(named, list) and all(isinstance(name, str) for name in named)):
+        raise ModelError(
+            f'{file} gives "architectures" as {str(named)[:100]}, which is no list of names', fix=COMPARE
+        )
+    return config
 
 
-def _config_error(file: Path, values: dict[str, Any], error: Exception) -> ModelError:
+def _check_generation(file: Path) -> None:
+    """Refuse a broken generation configuration, which transformers passes over where it is no JSON.
+
+    Raises:
+        ModelError: It does not load, or what ends a text is no token.
+    """
+    if not file.is_file():
+        return
+    values = read_json_object(file)
+    from transformers import GenerationConfig
+
+    ends = values.get("eos_token_id")
+    if not all(type(end) in (int, type(None)) for end in (ends if isinstance(ends, list) else [ends])):
+        raise ModelError(
+            f'{file} gives "eos_token_id" as {str(ends)[:100]}, which is no token id', fix=COMPARE
+        )
+    try:
+        GenerationConfig.from_dict(values)
+    except Exception as error:  # each of its parts checks its values as it likes
+        raise ModelError(f"{file} does not load: {in_a_line(error)}", fix=COMPARE) from error
+
+
+def _config_error(file: Path, values: dict[str, Any], error: Exception, *, trusted: bool) -> ModelError:
     import transformers
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
     kind = values.get("model_type")
-    if kind in CONFIG_MAPPING_NAMES:
-        return ModelError(f"{file} does not load: {first_line(error)}", fix="compare it with the original's")
-    named = f'names the model type "{str(kind)[:100]}", which' if kind else "names no model_type that"
+    if (isinstance(kind, str) and kind in CONFIG_MAPPING_NAMES) or (trusted and "auto_map" in values):
+        return ModelError(f"{file} does not load: {in_a_line(error)}", fix=COMPARE)
+    version = f"transformers {transformers.__version__}"
+    named = f'names the model type "{str(kind)[:100]}", which {version} does not know'
     return ModelError(
-        f"{file} {named} transformers {transformers.__version__} does not know",
-        fix="a newer transformers may know it; what a folder is for other libraries than transformers is not read",
+        f"{file} {named if kind else f'names no model_type, by which {version} finds its classes'}",
+        fix="a newer transformers may know it; a folder for another library (GGUF aside) is not read",
     )
 
 
@@ -95,7 +122,7 @@ def check_sizes(values: Mapping[str, Any], file: Path) -> None:
             shown = f"{value:,}" if abs(value) < 10**30 else f"a number of {len(str(value)):,} digits"
             raise ModelError(
                 f'{file} gives "{key}" as {shown}, and from 0 to {limit:,} is what a model can be built with',
-                fix="compare it with the original's configuration",
+                fix=COMPARE,
             )
 
 

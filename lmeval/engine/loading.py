@@ -21,7 +21,7 @@ from lmeval.engine.sources import (
     config_files,
     convert_gguf,
     find_model,
-    first_line,
+    in_a_line,
     quiet_transformers,
     snapshot,
 )
@@ -74,7 +74,7 @@ def load_encoder(source: ModelSource, options: ModelOptions) -> TextEncoder:
         if wants_code(error):
             raise needs_code(source.folder, f"the tokenizer of {source.name}") from error
         raise ModelError(
-            f"the tokenizer of {source.name} does not load: {first_line(error)}",
+            f"the tokenizer of {source.name} does not load: {in_a_line(error)}",
             fix="the folder needs tokenizer.json (and tokenizer_config.json) beside config.json",
         ) from error
     return TextEncoder(tokenizer, source.name)

@@ -222,3 +222,9 @@ def quiet_transformers() -> None:
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, or its kind."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def in_a_line(error: BaseException) -> str:
+    """What an error of another library says, in one line; a bare key or name with the kind of error before it."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__} {text}".strip() if len(text.split()) < 3 else text

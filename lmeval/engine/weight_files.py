@@ -30,16 +30,12 @@ FETCH_AGAIN = "download or copy it again, and compare its size with the original
 class Contents:
     """What the headers of some weight files say."""
 
-    num_tensors: int = 0
-    num_bytes: int = 0
-    largest_dimension: int = 0
+    shapes: Mapping[str, tuple[int, ...]]  # of each tensor, by name
 
-    def __add__(self, other: Contents) -> Contents:
-        return Contents(
-            self.num_tensors + other.num_tensors,
-            self.num_bytes + other.num_bytes,
-            max(self.largest_dimension, other.largest_dimension),
-        )
+    @property
+    def largest_dimension(self) -> int:
+        """Of any tensor."""
+        return max((size for shape in self.shapes.values() for size in shape), default=0)
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -64,7 +60,8 @@ def check_weight_files(folder: Path, *, allow_pickle: bool, is_adapter: bool = F
     stem = "adapter_model" if is_adapter else "model"
     safe = _files_of(folder, f"{stem}.safetensors", ".safetensors")
     if safe is not None:
-        return sum((check_safetensors(file) for file in safe), Contents())
+        shapes = [check_safetensors(file) for file in safe]
+        return Contents({name: shape for of_file in shapes for name, shape in of_file.items()})
     pickled = _files_of(folder, f"{stem if is_adapter else 'pytorch_model'}.bin", ".bin")
     if pickled is None:
         raise _no_weights(folder, is_adapter)
@@ -96,9 +93,12 @@ def _files_of(folder: Path, name: str, suffix: str) -> list[Path] | None:
     index = folder / f"{name}{INDEX_SUFFIX}"
     if not index.is_file():
         return None
-    shards = read_json_object(index).get("weight_map")
+    values = read_json_object(index)
+    shards = values.get("weight_map")
     if not isinstance(shards, Mapping) or not shards or not all(isinstance(s, str) for s in shards.values()):
         raise ModelError(f"{index} has no weight_map from tensors to files", fix=FETCH_AGAIN)
+    if not isinstance(values.get("metadata"), Mapping):  # without which transformers does not read it
+        raise ModelError(f"{index} has no metadata", fix=FETCH_AGAIN)
     names = sorted(set(shards.values()))
     for shard in names:
         if Path(shard).name != shard or "\\" in shard or not shard.endswith(suffix):
@@ -115,8 +115,8 @@ def _files_of(folder: Path, name: str, suffix: str) -> list[Path] | None:
     return [folder / shard for shard in names]
 
 
-def check_safetensors(file: Path) -> Contents:
-    """What a safetensors file holds, by its header.
+def check_safetensors(file: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a safetensors file's tensors, by its header.
 
     Raises:
         ModelError: It is empty, a placeholder, cut, or no safetensors file.
@@ -137,7 +137,7 @@ def check_safetensors(file: Path) -> Contents:
         header = json.loads(text)
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         ends = [int(entry["data_offsets"][1]) for entry in entries.values()]
-        dimensions = [int(size) for entry in entries.values() for size in entry["shape"]]
+        shapes = {name: tuple(int(size) for size in entry["shape"]) for name, entry in entries.items()}
     except (ValueError, AttributeError, TypeError, KeyError, IndexError, RecursionError) as error:
         raise ModelError(
             f"the header of {file} does not say where its tensors are", fix=FETCH_AGAIN
@@ -145,7 +145,7 @@ def check_safetensors(file: Path) -> Contents:
     wanted = 8 + length + max(ends, default=0)
     if wanted > size:
         raise _cut(file, size, f"its tensors end at {wanted:,}")
-    return Contents(len(entries), size - 8 - length, max(dimensions, default=0))
+    return shapes
 
 
 def _cut(file: Path, size: int, why: str) -> ModelError:

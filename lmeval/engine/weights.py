@@ -6,14 +6,16 @@ loader of tensors alone: what else a pickle asks for is an error before it happe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lmeval.engine.lean import lean
 from lmeval.engine.memory import is_out_of_memory, loading_needs_memory
 from lmeval.engine.remote_code import needs_code, wants_code
-from lmeval.engine.sources import ModelOptions, ModelSource, first_line
+from lmeval.engine.sources import ModelOptions, ModelSource, first_line, in_a_line
 from lmeval.engine.weight_files import Contents, check_weight_files, read_json_object
 from lmeval.errors import LmevalError, ModelError
 from lmeval.records import NEXT_SENTENCE, HeadRecord
@@ -46,7 +48,16 @@ def load_weights(
     adapter = options.adapter and Path(options.adapter)
     if adapter:
         check_weight_files(adapter, allow_pickle=options.allow_pickle, is_adapter=True)
-    model, report = _from_pretrained(source, kind, head, options, pickled=contents is None)
+    auto_class = AUTO_CLASSES[NEXT_SENTENCE if head is not None and head.kind == NEXT_SENTENCE else kind]
+    try:
+        model, report = _from_pretrained(source, auto_class, options, pickled=contents is None)
+    except Exception as error:  # of safetensors, torch and each model's class
+        raise _load_error(source, config, auto_class, contents, error) from error
+    beyond = _layers_left_out(model, report["unexpected_keys"])
+    if beyond:
+        raise _misfit(
+            source.name, f"{model.config.get_text_config().num_hidden_layers} layers", f"more ({beyond})"
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(
@@ -87,8 +98,8 @@ def check_fit(config: Any, contents: Contents | None, name: str) -> None:
     text = config.get_text_config()
     layers, vocabulary = getattr(text, "num_hidden_layers", 0), getattr(text, "vocab_size", 0)
     # ALBERT has twelve layers of one set of tensors; nothing has a hundred
-    if isinstance(layers, int) and layers > max(100, contents.num_tensors):
-        raise _misfit(name, f"{layers:,} layers", f"{contents.num_tensors:,} tensors in all")
+    if isinstance(layers, int) and layers > max(100, len(contents.shapes)):
+        raise _misfit(name, f"{layers:,} layers", f"{len(contents.shapes):,} tensors in all")
     if isinstance(vocabulary, int) and vocabulary > FEWER * contents.largest_dimension:
         raise _misfit(name, f"{vocabulary:,} tokens", f"no dimension above {contents.largest_dimension:,}")
 
@@ -100,45 +111,72 @@ def _misfit(name: str, stated: str, found: str) -> ModelError:
     )
 
 
+def _layers_left_out(model: Any, names: Iterable[str]) -> str | None:
+    """A tensor that no layer took, and that is just like one that a layer took; a configuration that was cut."""
+    own = {re.sub(r"\.\d+\.", ".0.", name) for name in model.state_dict()}
+    return next(
+        (n for n in sorted(names) if re.search(r"\.\d+\.", n) and re.sub(r"\.\d+\.", ".0.", n) in own), None
+    )
+
+
 def _from_pretrained(
-    source: ModelSource, kind: str, head: HeadRecord | None, options: ModelOptions, *, pickled: bool
+    source: ModelSource, auto_class: str, options: ModelOptions, *, pickled: bool
 ) -> tuple[Any, Mapping[str, Any]]:
     """transformers' model, and what it says of the tensors that were there."""
     import transformers
 
-    assert source.folder is not None
-    auto_class = AUTO_CLASSES[NEXT_SENTENCE if head is not None and head.kind == NEXT_SENTENCE else kind]
-    try:
-        with lean():
-            model, report = getattr(transformers, auto_class).from_pretrained(
-                source.folder,
-                dtype=options.dtype,
-                trust_remote_code=options.trust_remote_code,
-                use_safetensors=not pickled,
-                weights_only=True,
-                output_loading_info=True,
-            )
-    except Exception as error:  # of safetensors, torch and each model's class
-        raise _load_error(source, error, pickled=pickled) from error
+    with lean(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a pickle that is then refused
+        model, report = getattr(transformers, auto_class).from_pretrained(
+            source.folder,
+            dtype=options.dtype,
+            trust_remote_code=options.trust_remote_code,
+            use_safetensors=not pickled,
+            weights_only=True,
+            output_loading_info=True,
+        )
     return model, report
 
 
-def _load_error(source: ModelSource, error: Exception, *, pickled: bool) -> LmevalError:
+def _load_error(
+    source: ModelSource, config: Any, auto_class: str, contents: Contents | None, error: Exception
+) -> LmevalError:
+    """What a failed load means to the user."""
     assert source.folder is not None
     if is_out_of_memory(error):
         return loading_needs_memory(source.name)
     if wants_code(error):
         return needs_code(source.folder, source.name)
-    if pickled and "Unpickl" in type(error).__name__:
+    if contents is None and "Unpickl" in type(error).__name__:
         return ModelError(
             f"the pickled weights of {source.name} hold more than tensors, and opening them would run code: "
             f"{_asked_for(error)}",
             fix="none of it was run; use a copy saved as .safetensors",
         )
+    if "Unrecognized configuration class" in str(error):
+        return ModelError(
+            f"{source.name} is of type {config.model_type}, for which transformers has no {auto_class}",
+            fix="give a model that reads and scores text",
+        )
+    what = _first_difference(config, auto_class, contents) if contents and "mismatch" in str(error) else None
     return ModelError(
-        f"the weights of {source.name} do not load: {first_line(error)}",
+        f"the weights of {source.name} do not load: {what or in_a_line(error)}",
         fix="compare config.json and the weight files with the original's; a cut or changed copy does not load",
     )
+
+
+def _first_difference(config: Any, auto_class: str, contents: Contents) -> str | None:
+    """The first tensor whose shape is not the one that the configuration gives it."""
+    import torch
+    import transformers
+
+    with torch.device("meta"):
+        model = getattr(transformers, auto_class).from_config(config)
+    for name, tensor in model.state_dict().items():
+        if contents.shapes.get(name, tensor.shape) != tuple(tensor.shape):
+            stored, wanted = ("x".join(map(str, shape)) for shape in (contents.shapes[name], tensor.shape))
+            return f"{name} is {stored} in the file, and by config.json it should be {wanted}"
+    return None
 
 
 def _asked_for(error: Exception) -> str:
@@ -163,4 +201,4 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
     except Exception as error:  # of its own classes too
         if is_out_of_memory(error):
             raise loading_needs_memory(str(adapter)) from error
-        raise ModelError(f"the adapter {adapter} does not load: {first_line(error)}") from error
+        raise ModelError(f"the adapter {adapter} does not load: {in_a_line(error)}") from error
