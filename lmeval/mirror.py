@@ -1,6 +1,6 @@
 """A mirror of hub data sets: `DIR/<data set path>/<configuration or "default">/<split>.jsonl` or `.parquet`.
 
-Beside a file that `lmeval data pull` wrote lies `<split>.manifest.json`: the hub's commit, the file's hash and who
+Of a file that `lmeval data pull` wrote, `DIR/.manifests/<the same path>.json` says the hub's commit, the hash and who
 wrote it. A file that differs from its manifest is refused; one without is read as it is. Names of data sets,
 configurations and splits cannot lead out of the mirror; links in it are followed, since the mirror is the user's own.
 """
@@ -22,6 +22,7 @@ from lmeval.records import Document
 from lmeval.specs import DatasetSpec
 
 SUFFIXES = (".jsonl", ".parquet")
+MANIFESTS = ".manifests"
 MAX_MANIFEST_BYTES = 100_000
 _PULL_AGAIN = "pull it again: `lmeval data pull --tasks TASK --to DIR` on a connected machine"
 
@@ -35,7 +36,6 @@ class Manifest:
     split: str
     asked_revision: str | None  # as the task has it
     revision: str | None  # the hub's commit
-    file: str
     sha256: str
     num_bytes: int
     num_documents: int
@@ -79,7 +79,7 @@ def find_in_mirror(dataset: DatasetSpec, split: str, root: Path) -> Found | None
     found = next((one for suffix in SUFFIXES if (one := file.with_name(split + suffix)).exists()), None)
     if found is None:
         return None
-    manifest = read_manifest(found)
+    manifest = read_manifest(found, root)
     if manifest is None:
         return Found(found)
     if dataset.revision not in (manifest.asked_revision, manifest.revision):
@@ -92,16 +92,17 @@ def find_in_mirror(dataset: DatasetSpec, split: str, root: Path) -> Found | None
     if not _is_as_written(found, manifest):
         raise DataError(
             "The file was changed after it was pulled: it differs from its manifest.",
-            where=f"{found} and {manifest_file(found).name}",
+            where=f"{found} and {manifest_file(found, root)}",
             fix=f"{_PULL_AGAIN}, or delete the manifest if you changed the file yourself",
         )
     return Found(found, manifest.revision)
 
 
-def is_current(dataset: DatasetSpec, file: Path, revision: str | None) -> bool:
-    """Whether the file is whole and of this commit, so that it need not be pulled again."""
+def is_current(dataset: DatasetSpec, split: str, root: Path, revision: str | None) -> bool:
+    """Whether the split's file is whole and of this commit, so that it need not be pulled again."""
+    file = mirror_file(dataset, split, root)
     try:
-        manifest = read_manifest(file) if file.is_file() else None
+        manifest = read_manifest(file, root) if file.is_file() else None
         return (
             manifest is not None
             and revision is not None
@@ -112,27 +113,27 @@ def is_current(dataset: DatasetSpec, file: Path, revision: str | None) -> bool:
         return False
 
 
-def manifest_file(file: Path) -> Path:
+def manifest_file(file: Path, root: Path) -> Path:
     """Where a mirror file's manifest lies."""
-    return file.with_name(f"{file.stem}.manifest.json")
+    place = root / MANIFESTS / file.relative_to(root)
+    return place.with_name(f"{place.name}.json")
 
 
-def read_manifest(file: Path) -> Manifest | None:
-    """The manifest of a mirror file; None where it has none, or that of another file.
+def read_manifest(file: Path, root: Path) -> Manifest | None:
+    """The manifest of a mirror file; None where it has none.
 
     Raises:
         DataError: It is damaged.
     """
-    place = manifest_file(file)
+    place = manifest_file(file, root)
     if not place.exists():
         return None
     with open_file(place) as stream:
         raw = stream.read(MAX_MANIFEST_BYTES)
     try:
-        manifest = Manifest(**json.loads(raw))
+        return Manifest(**json.loads(raw))
     except (ValueError, TypeError, RecursionError):
         raise DataError("The manifest is damaged.", where=str(place), fix=_PULL_AGAIN) from None
-    return manifest if manifest.file == file.name else None
 
 
 def _is_as_written(file: Path, manifest: Manifest) -> bool:
@@ -143,11 +144,7 @@ def _is_as_written(file: Path, manifest: Manifest) -> bool:
 
 
 def write_mirror(
-    documents: Iterable[Document],
-    file: Path,
-    dataset: DatasetSpec | None = None,
-    split: str = "",
-    revision: str | None = None,
+    documents: Iterable[Document], dataset: DatasetSpec, split: str, root: Path, revision: str | None = None
 ) -> None:
     """Write documents as JSON Lines, then the manifest; each aside first, so that half a file is never read.
 
@@ -157,6 +154,8 @@ def write_mirror(
         DataError: A file cannot be written.
     """
     num_documents = 0
+    file = mirror_file(dataset, split, root)
+    manifest = manifest_file(file, root)
 
     def write(out: TextIO) -> None:
         nonlocal num_documents
@@ -165,15 +164,14 @@ def write_mirror(
             num_documents += 1
 
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        manifest = manifest_file(file)
+        for folder in (file.parent, manifest.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         _replace(file, write, before=lambda: manifest.unlink(missing_ok=True))
-        if dataset is not None:
-            with file.open("rb") as stream:
-                digest, size = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
-            known = (dataset.path, dataset.name, split, dataset.revision, revision)
-            value = Manifest(*known, file.name, digest, size, num_documents, lmeval.__version__)
-            _replace(manifest, lambda out: out.write(json.dumps(asdict(value), indent=1) + "\n"))
+        with file.open("rb") as stream:
+            digest, size = hashlib.file_digest(stream, "sha256").hexdigest(), stream.tell()
+        known = (dataset.path, dataset.name, split, dataset.revision, revision)
+        value = Manifest(*known, digest, size, num_documents, lmeval.__version__)
+        _replace(manifest, lambda out: out.write(json.dumps(asdict(value), indent=1) + "\n"))
     except OSError as error:
         raise DataError(f"The mirror cannot be written: {error.strerror}.", where=str(file)) from None
 

@@ -160,7 +160,7 @@ def test_a_mirror_that_was_written_reads_back_with_the_same_hashes(tmp_path: Pat
     rows = [{"text": "日本\n\u2028", "n": None, "l": [1.5, "x"], "d": {"k": True}}, {"text": "", "n": 0}]
     documents = Documents(rows, "here")
     file = mirror_file(HUB, "test", tmp_path)
-    write_mirror(documents, file)
+    write_mirror(documents, HUB, "test", tmp_path)
     again = load_documents(HUB, tmp_path, data_root=tmp_path)
     assert [d.columns for d in again] == rows
     assert [d.sha256 for d in again] == [d.sha256 for d in documents]
@@ -171,7 +171,7 @@ def test_a_mirror_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     good = write_split(tmp_path, "test", {"i": "before"})
     (tmp_path / "bad.jsonl").write_text('{"i": 1}\n{"i": \n')
     with pytest.raises(DataError, match="Not valid JSON"):
-        write_mirror(load_file(tmp_path / "bad.jsonl"), good)
+        write_mirror(load_file(tmp_path / "bad.jsonl"), HUB, "test", tmp_path)
     assert good.read_text() == '{"i": "before"}\n'
     assert [path.name for path in good.parent.iterdir()] == ["test.jsonl"]
 
@@ -179,7 +179,7 @@ def test_a_mirror_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 def test_a_mirror_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "owner").write_text("a file in the way")
     with pytest.raises(DataError, match="cannot be written"):
-        write_mirror(Documents([{"i": 1}], "here"), mirror_file(HUB, "test", tmp_path))
+        write_mirror(Documents([{"i": 1}], "here"), HUB, "test", tmp_path)
 
 
 # ---- the hub ----

@@ -44,7 +44,7 @@ def pull(*arguments: str) -> str:
     result = CliRunner().invoke(data_app, ["pull", *arguments])
     if result.exception is not None:
         raise result.exception
-    return result.output
+    return result.stdout
 
 
 def test_pull_writes_every_split_once_in_the_mirror_layout(folder: Path) -> None:
