@@ -206,8 +206,13 @@ class CacheFile:
                     self.drop_group(oldest)
                 self.drop_unused()
         if self._number("PRAGMA page_count") * self._number("PRAGMA page_size") > limit:
-            self._sql.execute("PRAGMA incremental_vacuum").fetchall()
+            self.give_back()
         return self.used_bytes() > limit and bool(self._number("SELECT count(*) FROM groups"))
+
+    def give_back(self) -> None:
+        """Give free pages back to the file system."""
+        # a script, because the pragma has rows without columns, which `execute` stops at
+        self._sql.executescript("PRAGMA incremental_vacuum")
 
     def drop_group(self, group: int) -> None:
         """Remove a group and its entries, within `writing`."""

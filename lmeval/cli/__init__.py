@@ -13,6 +13,7 @@ import typer
 
 import lmeval
 from lmeval.cli.baseline import baseline_app
+from lmeval.cli.cache import cache_app
 from lmeval.cli.compare import compare
 from lmeval.cli.data import data_app
 from lmeval.cli.export import export
@@ -51,6 +52,7 @@ app.command()(report)
 app.add_typer(tasks_app, name="tasks")
 app.add_typer(data_app, name="data")
 app.add_typer(baseline_app, name="baseline")
+app.add_typer(cache_app, name="cache")
 
 
 def _print_version(asked: bool) -> None:

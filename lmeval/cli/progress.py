@@ -18,19 +18,22 @@ class Bars:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._stage: TaskID | None = None
+        self._stages: list[tuple[TaskID, int]] = []  # with the steps they have left; the newest last
 
     def begin(self, stage: str, total: int) -> None:
         """A new bar."""
-        self._stage = self._progress.add_task(stage, total=total, rate="")
+        self._stages.append((self._progress.add_task(stage, total=total, rate=""), total))
 
     def advance(self, usage: Usage | None = None) -> None:
-        """One step on the newest bar."""
-        assert self._stage is not None
+        """One step on the newest bar that is not full: a model may be loaded in the middle of a task."""
+        while len(self._stages) > 1 and not self._stages[-1][1]:
+            self._stages.pop()
+        stage, left = self._stages.pop()
+        self._stages.append((stage, max(0, left - 1)))
         rate = ""
         if usage is not None:
             rate = f"{usage.tokens_computed / max(usage.seconds_model, 1e-9):,.0f} tokens/s"
-        self._progress.update(self._stage, advance=1, rate=rate)
+        self._progress.update(stage, advance=1, rate=rate)
 
 
 @contextmanager

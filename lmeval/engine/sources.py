@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +24,7 @@ from lmeval.errors import ModelError
 
 SMALL_FILES = ["*.json", "*.model", "*.txt", "*.jinja", "*.py"]
 HUB_TIMEOUT_SECONDS = 5
+CONVERTED_FROM = "source.txt"  # in a conversion's folder: the GGUF file's name
 DEMO_NAMES = tuple(DEMO_MODELS)
 NO_HUB = (
     "give a local folder or a .gguf file, use one of the embedded models "
@@ -164,11 +165,11 @@ def convert_gguf(source: ModelSource) -> ModelSource:
     """
     assert source.gguf is not None
     check_gguf(source.gguf)
+    stamps = file_stamps([source.gguf])
     folder = _converted_folder(source.gguf)
     if not (folder / "config.json").is_file():
         quiet_transformers()
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stamps = file_stamps([source.gguf])
         aside = Path(tempfile.mkdtemp(dir=folder.parent))
         try:
             _dequantize(source.gguf, aside)
@@ -176,10 +177,13 @@ def convert_gguf(source: ModelSource) -> ModelSource:
                 raise ModelError(
                     f"{source.gguf} changed while it was read", fix="wait until it is written, then run again"
                 )
+            (aside / CONVERTED_FROM).write_text(f"{source.gguf.name}\n", "utf-8", "surrogateescape")
             if not folder.exists():
                 aside.rename(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+    with suppress(OSError):
+        os.utime(folder)  # `lmeval cache clear --older-than` goes by when it was last used
     return ModelSource(source.name, folder, source.gguf, source.revision)
 
 
