@@ -53,7 +53,16 @@ MAY_COMPUTE = (
 )
 # What of a ModelRecord decides no number: names, the parameters' count, an adapter's place (its weights and its
 # configuration are in the hashes), and what a head's outputs are called
-NAMES = ("id", "revision", "step", "num_parameters", "adapter", "head")
+NAMES = (
+    "id",
+    "revision",
+    "step",
+    "num_parameters",
+    "adapter",
+    "head",
+    "trust_remote_code",  # `remote_code` says what ran
+    "pickled_weights",
+)
 
 _KINDS = (ScoreRequest, GenerationRequest, HeadRequest)
 _FIELDS = {kind: tuple(field.name for field in fields(kind)) for kind in _KINDS}
