@@ -10,10 +10,11 @@
     ├── NumericError            NaN or infinity in a score
     ├── MemoryShortError        memory that does not hold even the smallest step
     ├── DeviceError             a device that failed in the middle of a run (exit code 1)
+    ├── WorkerError             workers that died, and died again (exit code 1)
     ├── StoreError              a run folder that cannot be written or read
     └── NotComparableError      two runs that did not answer the same questions (exit code 12)
 
-All but those two mean wrong usage, task file or input, hence exit code 2; none has a traceback.
+All but those three mean wrong usage, task file or input, hence exit code 2; none has a traceback.
 """
 
 from __future__ import annotations
@@ -96,6 +97,12 @@ class ModelError(LmevalError):
     """A model that cannot be found or loaded, or that cannot do what a task asks."""
 
 
+NOT_FINITE = (
+    "run with --dtype float32, or bfloat16, which reaches as far (float16 overflows at 65,504); if it stays, the "
+    "model's weights hold NaN or infinity"
+)
+
+
 class NumericError(LmevalError):
     """NaN or infinity where a score should be; `index` numbers the request, if known."""
 
@@ -113,6 +120,16 @@ class DeviceError(LmevalError):
     """
 
     exit_code = 1
+
+
+class WorkerError(LmevalError):
+    """Workers of `--workers` that died again and again; `indices` number the requests they died on, if known.
+
+    As with a DeviceError, nothing that the user gave is known to be wrong.
+    """
+
+    exit_code = 1
+    indices: tuple[int, ...] = ()
 
 
 class StoreError(LmevalError):

@@ -13,10 +13,12 @@ import lmeval
 from lmeval.documents import Documents, load_documents, load_shots
 from lmeval.engine.base import Engine, HeadEngine, Usage
 from lmeval.engine.chat import ChatTemplate
-from lmeval.errors import LmevalError, NumericError, RequestError
+from lmeval.engine.memory import told_apart
+from lmeval.errors import NOT_FINITE, LmevalError, NumericError, RequestError
 from lmeval.groups import require_groups
 from lmeval.keys import engine_identity, request_keys
 from lmeval.metrics import require_metrics
+from lmeval.metrics.lengths import require_short_references
 from lmeval.perturb import perturbed_name
 from lmeval.perturb.prompts import PerturbedRendering, why_not
 from lmeval.prompts import build_prompts
@@ -187,6 +189,9 @@ def prepare(
         if why_not(spec, num_fewshot, name, for_head=for_head) is None
     }
     require_groups(spec.metrics, prompts, f"task {spec.name}, key group_by in {spec.file}")
+    if isinstance(spec, WRITTEN):
+        in_file = f"task {spec.name} in {spec.file}"
+        require_short_references(spec.metrics, spec.max_new_tokens, spec.language, prompts, in_file)
     dataset = _dataset_record(spec, documents, prompts)
     template = None if chat is None else chat.sha256
     pll = (settings.pll or spec.pll or PLL_VARIANTS[0]) if isinstance(spec, WHOLE_TEXTS) else None
@@ -251,6 +256,7 @@ def evaluate(
     Raises:
         RequestError: A document that cannot be asked of this model, named by task and doc_id.
         NumericError: NaN or infinity, named likewise.
+        MemoryShortError, DeviceError: Not even the smallest step fits, or the device failed.
     """
     spec = prepared.spec
     requests: list[Request] = []
@@ -338,11 +344,12 @@ def _run(
     """The engine's outputs with the index of their request among all."""
     score = [(i, r) for i, r in enumerate(requests) if isinstance(r, ScoreRequest)]
     write = [(i, r) for i, r in enumerate(requests) if isinstance(r, GenerationRequest)]
-    yield from _numbered(engine.score, score, chosen)
-    yield from _numbered(engine.generate, write, chosen)
-    if isinstance(engine, HeadEngine):
-        ask = [(i, r) for i, r in enumerate(requests) if isinstance(r, HeadRequest)]
-        yield from _numbered(engine.classify, ask, chosen)
+    with told_apart(engine.device, lambda: engine.batch_tokens):
+        yield from _numbered(engine.score, score, chosen)
+        yield from _numbered(engine.generate, write, chosen)
+        if isinstance(engine, HeadEngine):
+            ask = [(i, r) for i, r in enumerate(requests) if isinstance(r, HeadRequest)]
+            yield from _numbered(engine.classify, ask, chosen)
 
 
 def _numbered(
@@ -358,7 +365,7 @@ def _numbered(
         options = {} if len(only) == len(requests) else {"only": only}
         for place, output in ask([request for _, request in requests], **options):
             yield requests[place][0], output
-    except RequestError as error:
+    except (RequestError, NumericError) as error:
         error.index = None if error.index is None else requests[error.index][0]
         raise
 
@@ -366,10 +373,7 @@ def _numbered(
 def _require_finite(output: Output, index: int) -> None:
     """Stop at the first likelihood that is no number: nothing that follows could make up for it."""
     if isinstance(output, ScoreOutput) and not math.isfinite(output.loglikelihood):
-        error = NumericError(
-            f"the log-likelihood is {output.loglikelihood}",
-            fix="run with --dtype float32; if it stays, the model's weights hold NaN or infinity",
-        )
+        error = NumericError(f"the log-likelihood is {output.loglikelihood}", fix=NOT_FINITE)
         error.index = index
         raise error
 

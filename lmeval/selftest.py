@@ -117,7 +117,7 @@ class _Bench:
 
     def run(self, options: ModelOptions, name: str, damage: float | None = None) -> tuple[StoredRun, str]:
         """A run of a freshly loaded model, and the layer that was damaged."""
-        from lmeval.engine.rows import release_memory
+        from lmeval.engine.memory import release_memory
 
         begin = time.perf_counter()
         job, keep = replace(self.job, options=options), Keep(self.folder, resume=False, name=name)

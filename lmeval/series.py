@@ -290,7 +290,7 @@ def _finished(keep: Keep, checkpoint: Checkpoint) -> Outcome | None:
 
 def _free_memory() -> None:
     """The model that is done with goes before the next one comes."""
-    from lmeval.engine.rows import release_memory
+    from lmeval.engine.memory import release_memory
 
     gc.collect()
     release_memory()

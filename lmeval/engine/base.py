@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lmeval.engine.chosen import Mask
 from lmeval.engine.pieces import KeptTokens
-from lmeval.errors import RequestError
+from lmeval.errors import NumericError, RequestError
 from lmeval.records import (
     GenerationOutput,
     GenerationRequest,
@@ -127,6 +127,16 @@ class HeadEngine(Protocol):
             RequestError: As for `Engine.score`.
         """
         ...
+
+
+def renumbered(outputs: Iterable[tuple[int, T]], indices: Sequence[int]) -> Iterator[tuple[int, T]]:
+    """Outputs of a part of the requests by their index among all; so is what an error is about."""
+    try:
+        for place, output in outputs:
+            yield indices[place], output
+    except NumericError as error:
+        error.index = None if error.index is None else indices[error.index]
+        raise
 
 
 def collect(items: Iterable[T]) -> list[T]:

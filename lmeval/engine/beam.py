@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,11 @@ from torch import Tensor
 
 from lmeval.engine.base import Usage
 from lmeval.engine.chosen import chosen_mask
-from lmeval.engine.decode import before_stop, decoded, special_texts, without_specials
+from lmeval.engine.decode import before_stop, decoded, not_finite, special_texts, without_specials
+from lmeval.engine.memory import attempt
 from lmeval.engine.network import Network
-from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import Ids, TextEncoder
+from lmeval.errors import NumericError
 from lmeval.records import GenerationOutput, GenerationRequest
 
 BATCH_TOKENS = 4096  # prompt tokens, padding included, times beams
@@ -79,16 +81,25 @@ class Searcher:
                 if not wanted[batch].any():
                     queue = queue[len(batch) :]
                     continue
+                beams = requests[batch[0]].decoding.num_beams
                 try:
-                    outputs = self._search([requests[i] for i in batch], [prompts[i] for i in batch])
-                except torch.OutOfMemoryError:
-                    if len(batch) == 1:
-                        raise
-                    self.max_rows = len(batch) * requests[batch[0]].decoding.num_beams // 2
-                    release_memory()
+                    outputs = attempt(
+                        partial(self._search, [requests[i] for i in batch], [prompts[i] for i in batch]),
+                        partial(self._halve_rows, len(batch), beams),
+                    )
+                except NumericError as error:
+                    error.index = None if error.index is None else batch[error.index]
+                    raise
+                if outputs is None:
                     continue
                 queue = queue[len(batch) :]
                 yield from ((i, o) for i, o in zip(batch, outputs, strict=True) if wanted[i])
+
+    def _halve_rows(self, count: int, num_beams: int) -> bool:
+        if count == 1:
+            return False
+        self.max_rows = count * num_beams // 2
+        return True
 
     def _next_batch(self, queue: Sequence[int], num_beams: int, prompts: Sequence[Prompt]) -> Sequence[int]:
         width = len(prompts[queue[0]].ids)
@@ -115,6 +126,7 @@ class Searcher:
             eos_token_id=sorted(self.eos_ids) or None,
             pad_token_id=self.encoder.pad_id,
             stopping_criteria=[_Stops(self.encoder, request.stop, skip, self._body)],
+            logits_processor=[_Finite(request.decoding.num_beams)],
         )[:, skip:]
         outputs = [
             self._output(row, request, p.truncated) for row, p in zip(written.tolist(), prompts, strict=True)
@@ -161,6 +173,19 @@ class Searcher:
         # a causal model reads each prompt once a beam, an encoder once
         read = ids.numel() * (1 if self.is_seq2seq else num_beams)
         self.usage.tokens_computed += read + (steps - 1) * num_beams * len(outputs)
+
+
+class _Finite:
+    """A logits processor of `generate` that changes nothing, and stops at logits that are no numbers."""
+
+    def __init__(self, num_beams: int) -> None:
+        self.num_beams = num_beams
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        finite: list[bool] = scores.max(dim=-1).values.isfinite().tolist()
+        if not all(finite):
+            raise not_finite(finite.index(False) // self.num_beams)
+        return scores
 
 
 class _Stops:

@@ -17,10 +17,11 @@ from transformers import DynamicCache
 
 from lmeval.engine import decode
 from lmeval.engine.attention import can_be_handed
-from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect
+from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect, renumbered
 from lmeval.engine.beam import Prompt, Searcher
 from lmeval.engine.chosen import WHOLE, Mask, Use, chosen_mask, positions, until_last, uses_of_rows
 from lmeval.engine.decode import Rows
+from lmeval.engine.memory import attempt, reraise_fault
 from lmeval.engine.network import Network, Picked
 from lmeval.engine.parts import LastPlan, ScorePlan, Units, batch_units, text_units
 from lmeval.engine.pieces import Pieces, causal_texts, num_alternatives
@@ -30,7 +31,6 @@ from lmeval.engine.rows import (
     depends_on_length,
     packed_reach,
     passed_by,
-    release_memory,
     restore,
     row_hidden,
     snapshot,
@@ -171,23 +171,35 @@ class CausalScorer:
                     continue
                 assert np.array_equal(walk.held, row.path)
                 kept = snapshot(walk.cache)
-                try:
-                    scored, walk.cache = self._run_row(forest, row, walk.cache, top, scores=use.scores)
-                except torch.OutOfMemoryError:
-                    half = (row.end - row.begin) // 2
-                    if half < 1:
-                        raise
+                done = attempt(
+                    partial(self._run_row, forest, row, walk.cache, top, use.scores),
+                    partial(self.halve_rows, row.end - row.begin),
+                )
+                if done is None:
                     walk.cache = restore(kept)
-                    # both: a long row without a mask is not held to batch_tokens
-                    self.batch_tokens = min(self.batch_tokens, half)
-                    self.chain_tokens = min(self.chain_tokens, half)
-                    release_memory()
                     break
+                scored, walk.cache = done
                 walk.begin, walk.path, walk.held = row.end, row.next_path, row.next_path
                 if scored is not None:
                     yield scored
             else:
                 return
+
+    def halve_rows(self, size: int) -> bool:
+        """Cut rows to half of `size` at the most; False where that leaves none."""
+        half = size // 2
+        if half < 1:
+            return False
+        # both: a long row without a mask is not held to batch_tokens
+        self.batch_tokens = min(self.batch_tokens, half)
+        self.chain_tokens = min(self.chain_tokens, half)
+        return True
+
+    def _halve_batch(self, count: int, width: int) -> bool:
+        if count == 1:  # a text alone is not cut: what is left to lower is what its head takes
+            return self.network.halve_head()
+        self.batch_tokens = max(1, count * width // 2)
+        return True
 
     def _row_tokens(self, forest: Forest, wanted: Mask | None, walk: Walk) -> int:
         """Nodes of the rows that will run."""
@@ -228,13 +240,11 @@ class CausalScorer:
         while done < len(groups):
             for batch, width, runs in self._batches(windows, groups[done:], wanted, slots):
                 if runs:
-                    try:
-                        scored = self._run_batch(windows, batch, width, slots, top)
-                    except torch.OutOfMemoryError:
-                        if len(batch) == 1:
-                            raise
-                        self.batch_tokens = max(1, len(batch) * width // 2)
-                        release_memory()
+                    scored = attempt(
+                        partial(self._run_batch, windows, batch, width, slots, top),
+                        partial(self._halve_batch, len(batch), width),
+                    )
+                    if scored is None:
                         break
                     yield scored
                 done += len(batch)
@@ -310,14 +320,24 @@ def _costs(per_request: Sequence[Sequence[Window]], forest: Forest) -> Costs:
 
 
 def _one_behind(parts: Iterable[OnDevice]) -> Iterator[OnDevice]:
-    """Hold each part back until the next has been handed to the device, so that reading it waits for nothing."""
+    """Hold each part back until the next has been handed to the device, so that reading it waits for nothing.
+
+    Where the next one fails for good, what is held is given first.
+    """
     held: OnDevice | None = None
-    for part in parts:
+    iterator = iter(parts)
+    while True:
+        try:
+            part = next(iterator, None)
+        except Exception:
+            if held is not None:
+                yield held
+            raise
         if held is not None:
             yield held
+        if part is None:
+            return
         held = part
-    if held is not None:
-        yield held
 
 
 def prove_packed(scorer: CausalScorer) -> str | None:
@@ -336,6 +356,7 @@ def prove_packed(scorer: CausalScorer) -> str | None:
         scorer.batch_tokens, network.body = 1024, None
         plain = _collected(scorer._plain(windows, forest.slots), int(forest.slots[-1]))
     except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
+        reraise_fault(error)
         return f"packed rows are refused by the model ({type(error).__name__})"
     finally:
         scorer.batch_tokens, network.body, usage.tokens_computed = budget, body, computed
@@ -509,7 +530,7 @@ class CausalEngine:
             if chosen:
                 own = positions(only, chosen)
                 outputs = write([requests[i] for i in chosen], [prompts[i] for i in chosen], own)
-                yield from ((chosen[place], output) for place, output in outputs)
+                yield from renumbered(outputs, chosen)
 
     def _search(
         self, requests: Sequence[GenerationRequest], prompts: Sequence[Window], only: Collection[int] | None
@@ -534,5 +555,6 @@ class CausalEngine:
             usage,
             max_rows=1 if self.scorer.same_length else max_rows,
             processors=self._processors_of,
+            smaller=lambda: self.scorer.halve_rows(self.batch_tokens),
         )
         yield from decoder.run(requests, prompts, only)

@@ -13,7 +13,7 @@ import inspect
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Never
 
 import numpy as np
@@ -21,12 +21,12 @@ import torch
 
 from lmeval.engine.base import Stopwatch, Usage, Work
 from lmeval.engine.chosen import Mask, chosen_mask
+from lmeval.engine.memory import attempt
 from lmeval.engine.network import Network
 from lmeval.engine.parts import LastPlan, Units, batch_units
-from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import ENCODE_BATCH, TextEncoder, require_unicode
 from lmeval.engine.work import measure_work
-from lmeval.errors import ModelError, NumericError
+from lmeval.errors import NOT_FINITE, ModelError, NumericError
 from lmeval.records import (
     GenerationOutput,
     GenerationRequest,
@@ -227,17 +227,18 @@ class ClassifierEngine:
                 done += len(rows)
                 continue
             batch, width = [inputs[i] for i in rows], len(inputs[rows[0]].ids)
-            try:
-                logits = self._logits(batch)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                self.batch_tokens = max(1, len(batch) * width // 2)
-                release_memory()
+            logits = attempt(partial(self._logits, batch), partial(self._halve_batch, len(batch), width))
+            if logits is None:
                 continue
             self.usage.tokens_computed += len(batch) * width
             yield batch, logits
             done += len(batch)
+
+    def _halve_batch(self, count: int, width: int) -> bool:
+        if count == 1:
+            return False
+        self.batch_tokens = max(1, count * width // 2)
+        return True
 
     def _in_order(self, inputs: Sequence[Input]) -> tuple[list[int], list[int]]:
         """The order in which inputs are run, and the end tokens that an encoder-decoder's head counts in each."""
@@ -315,7 +316,7 @@ def _require_finite(output: HeadOutput, index: int) -> None:
     if not np.isfinite(output.logits).all():
         error = NumericError(
             f"the head gives {output.logits}",
-            fix="run with --dtype float32; if it stays, the model's weights hold NaN or infinity",
+            fix=NOT_FINITE,
         )
         error.index = index
         raise error

@@ -22,9 +22,10 @@ from transformers import DynamicCache
 
 from lmeval.engine.base import Usage
 from lmeval.engine.chosen import chosen_mask
+from lmeval.engine.memory import is_out_of_memory, release_memory, reraise_fault
 from lmeval.engine.network import Network
-from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import Ids, TextEncoder, Window
+from lmeval.errors import NOT_FINITE, ModelError, NumericError
 from lmeval.records import DecodingSettings, GenerationOutput, GenerationRequest
 
 MAX_ROWS = 32  # on a CPU, where more are no faster: the products are then as fast as they get
@@ -133,6 +134,7 @@ class Decoder:
         usage: Gains the tokens generated and the rows run for them.
         max_rows: Rows run at once; halved where the device runs out of memory.
         processors: Of a prompt and its max_new_tokens; None where the rows see to it, or there are none.
+        smaller: Lowers what a row alone is read with, see memory.attempt; None: nothing is to lower.
     """
 
     def __init__(
@@ -143,9 +145,10 @@ class Decoder:
         usage: Usage,
         max_rows: int,
         processors: Callable[[Ids, int], Processors | None] | None = None,
+        smaller: Callable[[], bool] | None = None,
     ) -> None:
         self.make_rows, self.encoder, self.eos_ids = make_rows, encoder, eos_ids
-        self.usage, self.max_rows, self.processors = usage, max_rows, processors
+        self.usage, self.max_rows, self.processors, self.smaller = usage, max_rows, processors, smaller
 
     def run(
         self,
@@ -167,40 +170,58 @@ class Decoder:
             live: list[Slot] = []
             try:
                 yield from self._run(queue, live)
-            except torch.OutOfMemoryError:
-                if len(live) <= 1:
+                return
+            except Exception as error:
+                if not is_out_of_memory(error) or not self._shrink(len(live)):
                     raise
-                self.max_rows = len(live) // 2
-                queue.extendleft(reversed(live))
-                release_memory()
+            queue.extendleft(reversed(live))
+            release_memory()
+
+    def _shrink(self, num_live: int) -> bool:
+        """Run half as many rows, or read a row alone in smaller parts; False where nothing is left to lower."""
+        if num_live > 1:
+            self.max_rows = num_live // 2
+            return True
+        return self.smaller is not None and self.smaller()
 
     @torch.inference_mode()
     def _run(self, queue: deque[Slot], live: list[Slot]) -> Iterator[tuple[int, GenerationOutput]]:
-        """Until queue and rows are empty. `live` holds the slots of the rows, so that a caller can see them."""
+        """Until queue and rows are empty.
+
+        `live` holds the slots of the rows, so that a caller can see them: at any moment those that are neither in the
+        queue nor given out.
+        """
         rows = self.make_rows()
         while queue or live:
             fresh = self._take(queue, len(live), rows.num_shared)
             live += fresh
             if fresh:
+                self._begin(fresh)
                 first = len(live) - len(fresh)
                 logits = rows.add([slot.prompt.ids for slot in fresh])
             else:
                 first, logits = 0, rows.step([slot.generated[-1] for slot in live])
             logits = edited(logits, live[first:])
-            ended = []
             for slot, token in zip(live[first:], choose_tokens(logits, live[first:]), strict=True):
                 slot.generated.append(token)
             self.usage.slot_steps += len(live) - first
-            for row in range(first, len(live)):
-                output = live[row].finish(self.encoder, self.eos_ids)
-                if output is not None:
-                    ended.append(row)
-                    self.usage.tokens_generated += len(live[row].generated)
-                    yield live[row].index, output
+            outputs = {row: live[row].finish(self.encoder, self.eos_ids) for row in range(first, len(live))}
+            ended = [row for row, output in outputs.items() if output is not None]
+            done = [(live[row], outputs[row]) for row in ended]
+            kept = _without(len(live), ended)
+            live[:] = [live[row] for row in kept]
+            for slot, output in done:
+                assert output is not None
+                self.usage.tokens_generated += len(slot.generated)
+                yield slot.index, output
             if ended:
-                kept = _without(len(live), ended)
                 rows.keep(kept)
-                live[:] = [live[row] for row in kept]
+
+    def _begin(self, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            slot.restart()
+            if self.processors is not None and slot.edit is None:
+                slot.edit = self.processors(slot.prompt.ids, slot.request.max_new_tokens)
 
     def _take(self, queue: deque[Slot], num_live: int, num_shared: int) -> list[Slot]:
         """The next slots to begin, if it is worth it: reading one short prompt costs as much as a step of all rows."""
@@ -215,10 +236,6 @@ class Decoder:
         if not enough:
             queue.extendleft(reversed(taken))
             return []
-        for slot in taken:
-            slot.restart()
-            if self.processors is not None and slot.edit is None:
-                slot.edit = self.processors(slot.prompt.ids, slot.request.max_new_tokens)
         return taken
 
 
@@ -248,15 +265,31 @@ def configured_processors(model: Any, input_ids: Tensor, **asked: Any) -> Proces
         return input_ids
 
     mask = torch.ones_like(input_ids)
-    model.generate(
-        input_ids=input_ids,
-        attention_mask=mask,
-        do_sample=False,
-        num_beams=1,
-        custom_generate=catch,
-        **asked,
-    )
+    try:
+        model.generate(
+            input_ids=input_ids,
+            attention_mask=mask,
+            do_sample=False,
+            num_beams=1,
+            custom_generate=catch,
+            **asked,
+        )
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+    ) as error:  # each processor checks its values as it likes
+        raise generation_refused(error) from error
     return found[0] if len(found[0]) else None
+
+
+def generation_refused(error: Exception) -> ModelError:
+    """The error of a generation configuration that `generate` does not take."""
+    return ModelError(
+        f"the model's generation_config.json does not work: {' '.join(str(error).split())[:300]}",
+        fix="compare it with the original's, or leave the file out: generation is greedy without it",
+    )
 
 
 def edited(logits: Tensor, slots: Sequence[Slot]) -> Tensor:
@@ -272,13 +305,29 @@ def edited(logits: Tensor, slots: Sequence[Slot]) -> Tensor:
 
 
 def choose_tokens(logits: Tensor, slots: Sequence[Slot]) -> list[int]:
-    """The next token of each slot from (B, V) logits: the most likely, or one drawn by the slot's own generator."""
+    """The next token of each slot from (B, V) logits: the most likely, or one drawn by the slot's own generator.
+
+    Raises:
+        NumericError: A slot's logits are no numbers.
+    """
     scores = logits.float()
-    chosen: list[int] = scores.argmax(dim=-1).tolist()
+    best = scores.argmax(dim=-1)
+    # of a row with NaN or infinity that is the argmax; a row of -inf alone has nothing to choose
+    finite: list[bool] = scores.gather(-1, best[:, None]).isfinite()[:, 0].tolist()
+    if not all(finite):
+        raise not_finite(slots[finite.index(False)].index)
+    chosen: list[int] = best.tolist()
     for row, slot in enumerate(slots):
         if slot.rng is not None:
             chosen[row] = draw(scores[row], slot.request.decoding, slot.rng)
     return chosen
+
+
+def not_finite(index: int) -> NumericError:
+    """The error of a request whose next token could not be told, for its logits are no numbers."""
+    error = NumericError("the logits of the next token are NaN or infinite", fix=NOT_FINITE)
+    error.index = index
+    return error
 
 
 def draw(logits: Tensor, decoding: DecodingSettings, rng: np.random.Generator) -> int:
@@ -434,7 +483,16 @@ def prove(make_rows: Callable[[Sequence[Ids]], Rows], network: Network) -> bool:
         rows.add([texts[2][:-2]])
         rows.step([int(texts[1][-1]), int(texts[2][-2])])
         got = rows.step([0, int(texts[2][-1])])
-    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError):
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        NotImplementedError,
+        IndexError,
+        KeyError,
+    ) as refusal:
+        reraise_fault(refusal)
         return False
     after = [np.append(texts[1], 0).astype(np.int32), texts[2]]
     whole = torch.cat([RecomputedRows(network, Usage()).add([ids]) for ids in after])

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache
 
+from lmeval.engine.memory import reraise_fault
 from lmeval.engine.network import HiddenStates, Network, returning
 from lmeval.engine.tokenization import Ids
-from lmeval.errors import ModelError
+from lmeval.errors import NOT_FINITE, ModelError, NumericError
 
 Int = NDArray[np.int64]
 
@@ -32,10 +33,15 @@ class EncoderDecoder(Network):
                 states = self.encode(ids, torch.ones_like(ids))
                 hidden = self.decoder(input_ids=ids, encoder_hidden_states=states).last_hidden_state
                 split = self._head(self.decoder, hidden[0]).float()
-            except (AttributeError, TypeError, RuntimeError, ValueError):
+            except (AttributeError, TypeError, RuntimeError, ValueError) as error:
+                reraise_fault(error)
                 split = whole[0, :0]
             else:
                 self.vocabulary, self.width = whole.shape[-1], states.shape[-1]
+        if not whole.isfinite().all():
+            raise NumericError(
+                f"{type(self.model).__name__} gives logits that are no numbers", fix=NOT_FINITE
+            )
         tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
         if split.shape == whole[0].shape and torch.allclose(split, whole[0], tolerance, tolerance):
             return self.decoder

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,10 +18,10 @@ from numpy.typing import NDArray
 
 from lmeval.engine.base import Costs, Scored, Usage, Work, collect
 from lmeval.engine.chosen import Mask, chosen_mask
+from lmeval.engine.memory import attempt
 from lmeval.engine.network import Network
 from lmeval.engine.parts import ScorePlan, Units, batch_units
 from lmeval.engine.pieces import Pieces, num_alternatives
-from lmeval.engine.rows import release_memory
 from lmeval.engine.tokenization import Span, TextEncoder, masked_spans
 from lmeval.engine.work import measure_work
 from lmeval.errors import ModelError
@@ -226,15 +227,20 @@ class MaskedEngine:
                 done = end
                 continue
             width, batch = int(lengths[done]), order[done:end].tolist()
-            try:
-                yield self._run_batch(copies, batch, [slots[copy] for copy in batch], width, top)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                self.batch_tokens = max(1, len(batch) * width // 2)
-                release_memory()
+            scored = attempt(
+                partial(self._run_batch, copies, batch, [slots[copy] for copy in batch], width, top),
+                partial(self._halve_batch, len(batch), width),
+            )
+            if scored is None:
                 continue
+            yield scored
             done = end
+
+    def _halve_batch(self, count: int, width: int) -> bool:
+        if count == 1:  # a text alone is not cut: what is left to lower is what its head takes
+            return self.network.halve_head()
+        self.batch_tokens = max(1, count * width // 2)
+        return True
 
     def _planned(self, lengths: Int, asked: Mask) -> int:
         """Tokens of the batches that will run, padding included."""

@@ -50,12 +50,23 @@ def is_device_failure(error: BaseException) -> bool:
     )
 
 
-def attempt(work: Callable[[], T]) -> T | None:
-    """What `work` gives; None where memory ran out, and then all that it held is let go."""
+def reraise_fault(error: BaseException) -> None:
+    """Raise an error again that says nothing about a model: memory ran out, or the device failed."""
+    if is_out_of_memory(error) or is_device_failure(error):
+        raise error
+
+
+def attempt(work: Callable[[], T], smaller: Callable[[], bool]) -> T | None:
+    """What `work` gives; None where memory ran out, and then all that it held is let go.
+
+    Args:
+        work: A part of a run, which gives what is not None.
+        smaller: Lowers the budget for the next attempt; False where there is nothing to lower.
+    """
     try:
         return work()
     except Exception as error:
-        if not is_out_of_memory(error):
+        if not is_out_of_memory(error) or not smaller():
             raise
     # behind the except block: within it the traceback keeps what `work` held alive
     release_memory()

@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from lmeval.engine.base import Scored
+from lmeval.engine.memory import reraise_fault
 
 Int = NDArray[np.integer[Any]]
 
@@ -50,7 +51,8 @@ class Picked(NamedTuple):
         details = (
             None if d is None else d.cpu().numpy() for d in (self.ranks, self.top_ids, self.top_values)
         )
-        return Scored(slots, self.values.double().cpu().numpy(), self.greedy.cpu().numpy(), *details)
+        # widened here, not on a device that may be full
+        return Scored(slots, self.values.cpu().double().numpy(), self.greedy.cpu().numpy(), *details)
 
 
 class Network:
@@ -67,6 +69,7 @@ class Network:
         self.device: torch.device = next(model.parameters()).device
         self.dtype: torch.dtype = model.dtype
         self.num_positions = 0  # that the head ran at
+        self.head_bytes = HEAD_CHUNK_BYTES if self.device.type == "cpu" else HEAD_CHUNK_BYTES_ACCELERATOR
         self.body: Any | None = next(self._candidates(), None)
         if prove_split:
             self.prove_split()
@@ -97,7 +100,8 @@ class Network:
                 try:
                     hidden = body(input_ids=ids).last_hidden_state
                     split = self._head(body, hidden[0]).float()
-                except (AttributeError, TypeError, RuntimeError, ValueError):
+                except (AttributeError, TypeError, RuntimeError, ValueError) as error:
+                    reraise_fault(error)
                     continue
                 tolerance = 1e-4 if self.dtype == torch.float32 else 5e-2
                 if split.shape == whole[0].shape and torch.allclose(split, whole[0], tolerance, tolerance):
@@ -124,8 +128,14 @@ class Network:
     @property
     def head_chunk(self) -> int:
         """Positions whose float32 logits fit the memory allowed for them."""
-        allowed = HEAD_CHUNK_BYTES if self.device.type == "cpu" else HEAD_CHUNK_BYTES_ACCELERATOR
-        return max(1, allowed // (4 * int(self.model.config.get_text_config().vocab_size)))
+        return max(1, self.head_bytes // (4 * int(self.model.config.get_text_config().vocab_size)))
+
+    def halve_head(self) -> bool:
+        """Run the head at half as many positions at once; False where it is one already."""
+        if self.head_chunk == 1:
+            return False
+        self.head_bytes //= 2
+        return True
 
     def score_positions(
         self, hidden: Tensor, positions: Int, query: Int, targets: Int, top: int = 0

@@ -87,12 +87,6 @@ def restore(kept: list[tuple[Tensor, Tensor]] | None) -> DynamicCache | None:
     return None if kept is None else DynamicCache(kept)
 
 
-def release_memory() -> None:
-    """Give cached blocks back to the device after it ran out of memory."""
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def depends_on_length(config: Any) -> bool:
     """Whether the rotary base, and with it each score, depends on the length of the row a token stands in."""
     rope = getattr(config.get_text_config(), "rope_parameters", None) or {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import EncoderDecoderCache
 
-from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect
+from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect, renumbered
 from lmeval.engine.beam import Prompt, Searcher
 from lmeval.engine.chosen import Mask, chosen_mask, positions
 from lmeval.engine.decode import MAX_ROWS, MAX_ROWS_ACCELERATOR, Decoder, eos_token_ids
 from lmeval.engine.encoder_decoder import EncoderDecoder, new_cache, padded, select_rows
+from lmeval.engine.memory import attempt
 from lmeval.engine.parts import LastPlan, ScorePlan, Units, batch_units, text_units
 from lmeval.engine.pieces import Pieces, num_alternatives, target_texts
-from lmeval.engine.rows import release_memory
 from lmeval.engine.seq2seq_rows import ProcessorsOf, Seq2SeqRows, position_table, prove
 from lmeval.engine.targets import Pair, PairEncoder, SourcePrompt, Tokens, decoder_rules, language_tokens
 from lmeval.engine.tokenization import Ids, TextEncoder, Window
@@ -141,16 +141,20 @@ class Seq2SeqScorer:
             if not any(entry.is_asked(wanted) for entry in batch):
                 done += len(batch)
                 continue
-            try:
-                parts = list(self._run_batch(batch, top))
-            except torch.OutOfMemoryError:
-                if self.batch_tokens == 1:
-                    raise
-                self.batch_tokens = max(1, min(self.batch_tokens, sum(e.num_tokens for e in batch)) // 2)
-                release_memory()
+            parts = attempt(partial(self._parts_of, batch, top), partial(self._halve_batch, batch))
+            if parts is None:
                 continue
             done += len(batch)
             yield from parts
+
+    def _parts_of(self, batch: Sequence[Entry], top: int) -> list[Scored]:
+        return list(self._run_batch(batch, top))
+
+    def _halve_batch(self, batch: Sequence[Entry]) -> bool:
+        if self.batch_tokens == 1:
+            return self.network.halve_head()
+        self.batch_tokens = max(1, min(self.batch_tokens, sum(entry.num_tokens for entry in batch)) // 2)
+        return True
 
     def units(self, entries: Sequence[Entry]) -> Units:
         """The batches of contexts, and the scored tokens of each."""
@@ -373,8 +377,8 @@ class Seq2SeqEngine:
         runs = [(self._decode, group) for group in groups.values()]
         for run, group in [*runs, (self._search, searched)]:
             own = positions(only, group)
-            for place, output in run([requests[i] for i in group], [prompts[i] for i in group], own):
-                yield group[place], output
+            outputs = run([requests[i] for i in group], [prompts[i] for i in group], own)
+            yield from renumbered(outputs, group)
 
     @cached_property
     def _position_table(self) -> Tensor | None:

@@ -23,6 +23,7 @@ from transformers import EncoderDecoderCache
 from lmeval.engine.base import Usage
 from lmeval.engine.decode import Processors, configured_processors
 from lmeval.engine.encoder_decoder import EncoderDecoder, new_cache
+from lmeval.engine.memory import reraise_fault
 from lmeval.engine.network import returning
 from lmeval.engine.targets import Tokens
 from lmeval.engine.tokenization import Ids
@@ -279,7 +280,16 @@ def prove(network: EncoderDecoder, table: Tensor | None) -> bool:
         rows.add(sources[2:])
         rows.step([texts[1][3], texts[2][1]])
         got = rows.step([texts[1][4], texts[2][2]])
-    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError):
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        NotImplementedError,
+        IndexError,
+        KeyError,
+    ) as refusal:
+        reraise_fault(refusal)
         return False
     whole = torch.cat(
         [
