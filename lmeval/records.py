@@ -410,6 +410,7 @@ class RuntimeRecord:
     chat_template_sha256: str | None = None  # --chat: of the template that was applied
     system_prompt: str | None = None  # --system
     trusted_code: tuple[str, ...] = ()  # --trust-remote-code: metrics of others that ran as programs
+    workers: int | None = None  # --workers: processes that the model was on
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,8 @@ from lmeval.requests import check_can_do
 from lmeval.run_record import run_record
 from lmeval.specs import TaskSpec
 from lmeval.store import JOURNAL, Outputs, OutputStore, begin_run, check_writable, finish_run
+from lmeval.workers.cluster import check_ray
+from lmeval.workers.engine import WorkersEngine
 
 # Every task's record, and its samples by the name of their file
 Scored = Mapping[str, tuple[TaskRecord, Mapping[str, Sequence[Sample]]]]
@@ -100,7 +102,10 @@ def find(options: ModelOptions) -> FoundModel:
     _check_parts(options, source)
     config = load_config(source, options)
     kind = check_type(config, options)
-    choose_device(options.device)
+    if options.workers is None:
+        choose_device(options.device)
+    else:
+        check_ray(options.ray_address)
     head = head_of(config, options) if kind == "classifier" else None
     return FoundModel(options, source, config, kind, head)
 
@@ -152,8 +157,12 @@ def load(found: FoundModel, listener: Listener, cache: ScoreCache | None = None)
     encoder = load_encoder(source, options)
 
     def load_weights() -> Engine:
-        listener.begin("model", 1)
-        engine: Engine = load_engine(source, config, encoder, options)
+        listener.begin("model" if options.workers is None else "workers", 1)
+        engine: Engine
+        if options.workers is None:
+            engine = load_engine(source, config, encoder, options)
+        else:
+            engine = WorkersEngine(options, options.workers or None, options.ray_address)
         listener.advance()
         return engine
 

@@ -48,6 +48,7 @@ def run_record(
         chat_template_sha256=chat_template_sha256,
         system_prompt=system_prompt,
         trusted_code=_trusted_code(tasks),
+        workers=getattr(engine, "num_workers", None),
     )
     record = RunRecord(
         run_id=run_id,

@@ -18,14 +18,14 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 # From the ground up: a module imports from layers below its own, or from its own folder in the same layer.
 # The longest prefix decides where a module lies.
 LAYERS = (
-    "secrets printable",
+    "secrets printable offline",
     "errors records",
     "paths stats orders memorization patterns",
     "sandbox",
     "engine.tokenization engine.plan paired betting demo yamltree rows templates pages perturb",
     "metrics engine store",
     "specs runs clusters groups keys",
-    "cache",
+    "cache workers",
     "task mirror",
     "documents rendering heads",
     "prompts",
@@ -57,6 +57,7 @@ OWNERS = {
     "sacrebleu": ("lmeval.metrics",),
     "rouge_score": ("lmeval.metrics",),
     "evaluate": ("lmeval.metrics",),
+    "ray": ("lmeval.workers",),
     "rich": ("lmeval.cli", "lmeval.report"),
     "typer": ("lmeval.cli",),
     "vl_convert": ("lmeval.pages",),
@@ -75,6 +76,7 @@ HEAVY = (
     "scipy",
     "vl_convert",
     "pandas",
+    "ray",
     "sklearn",
 )
 

@@ -78,7 +78,8 @@ class _Files:
 
     def engine_key(self, source: ModelSource, options: ModelOptions, encoder: TextEncoder) -> str:
         """All that decides what an engine is: the files' contents, and what was asked, names included."""
-        asked = asdict(replace(options, offline=False, device=choose_device(options.device)))
+        device = options.device if options.workers is not None else choose_device(options.device)
+        asked = asdict(replace(options, offline=False, device=device))
         libraries = [version("torch"), version("transformers")]
         files = [self.weights_sha256, self.configs_sha256, [f.name for f in (*self.weights, *self.configs)]]
         identity = [source.name, source.revision, asdict(encoder.record())]

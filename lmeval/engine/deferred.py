@@ -91,6 +91,11 @@ class DeferredEngine:
         return dict(self._facts.versions)
 
     @property
+    def num_workers(self) -> int | None:
+        """The processes that the loaded engine is on; None: this one, or none."""
+        return getattr(self._engine, "num_workers", None)
+
+    @property
     def is_loaded(self) -> bool:
         """Something was asked."""
         return self._engine is not None

@@ -24,3 +24,10 @@ def choose_device(asked: str) -> str:
             f"this machine has no {asked} that torch can use", fix="give --device auto or --device cpu"
         )
     return asked
+
+
+def use_threads(number: int) -> None:
+    """Compute with so many threads on a CPU; before anything is computed."""
+    import torch
+
+    torch.set_num_threads(number)

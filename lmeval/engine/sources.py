@@ -50,6 +50,8 @@ class ModelOptions:
     allow_pickle: bool = False
     device_map: str | None = None  # auto: the layers over all devices that are there
     offline: bool = False
+    workers: int | None = None  # as many processes score, see lmeval.workers; 0: one a GPU; None: this one
+    ray_address: str | None = None  # of the cluster that they are on; None: this machine alone
 
 
 @dataclass(frozen=True, slots=True)
