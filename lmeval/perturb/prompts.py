@@ -28,7 +28,7 @@ from lmeval.specs import (
     PerplexityTask,
     TaskSpec,
 )
-from lmeval.templates import columns_of
+from lmeval.templates import columns_of, words_of
 
 Piece = tuple[str, bool]  # text, whether a column wrote it
 Shots = list[tuple[str, str]]
@@ -62,11 +62,11 @@ def _lists_choices(spec: ClassificationTask | ClozeTask) -> bool:
         return False  # each choice has a context of its own, which goes where the choice goes
     assert spec.choices is not None
     sources = (spec.choices,) if isinstance(spec.choices, str) else spec.choices
-    read = " ".join(filter(None, (spec.instruction, spec.system, spec.context)))
+    read = filter(None, (spec.instruction, spec.system, spec.context))
     columns = set().union(*(columns_of(source) for source in sources))
     if columns & columns_of(spec.context):
         return True
-    words = re.sub(r"\{\{.*?\}\}|\{%.*?%\}", " ", read, flags=re.DOTALL)
+    words = " ".join(map(words_of, read))
     fixed = [source.strip() for source in sources if "{" not in source]
     named = [text for text in fixed if re.search(rf"(?<!\w){re.escape(text)}(?!\w)", words)]
     return len(named) > 1

@@ -49,8 +49,12 @@ globs = st.one_of(
         lambda pair: pair[0] * pair[1]
     ),
 )
+percent = st.tuples(st.floats(0.0001, 120, allow_nan=False), st.sampled_from(("%", " %", "")))
 shares = st.one_of(
-    texts, st.integers(1, 300_000).map(lambda n: "9" * n), st.integers(1, 300_000).map(lambda n: " " * n)
+    percent.map(lambda pair: f"{pair[0]:.3f}{pair[1]}"),
+    texts,
+    st.integers(1, 300_000).map(lambda n: "9" * n),
+    st.integers(1, 300_000).map(lambda n: " " * n),
 )
 
 

@@ -33,6 +33,15 @@ trees = st.recursive(
     max_leaves=12,
 )
 
+# texts that take long where time goes by the square of the length
+LONG = (
+    "word " * 40_000, "a" * 300_000, "(" * 100_000, "( " * 50_000, "文" * 100_000, '"' * 100_001,
+    " " * 200_000, "x\n" * 100_000, "x" * 5_000 + "!", "1," * 50_000, "\t" * 10_000, "é" * 20_000,
+    "a b " * 3_000, "\u0301" * 50_000, "🇫" * 20_000,
+)  # fmt: skip
+long_texts = st.sampled_from(LONG)
+hostile_values = st.one_of(st.sampled_from(CONSTANTS), long_texts, trees)
+
 Path_ = tuple[str | int, ...]
 
 

@@ -1,22 +1,16 @@
-"""Templates: what a grammar of them gives, ways out of a sandbox, words put together at random; and whole tasks."""
+"""Templates: what a grammar of them gives, ways out of a sandbox, words put together at random."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
 
-from lmeval.engine.table import TableEngine
-from lmeval.evaluate import Settings, evaluate, prepare
-from lmeval.records import GenerationRequest
-from lmeval.task import load_task_file
 from lmeval.templates import compile_template
-from tests.canned import DOCUMENTS, TASKS
 from tests.fuzz.kind import Kind, outcome
-from tests.fuzz.making import CONSTANTS, changed, texts, trees
+from tests.fuzz.making import hostile_values, texts
 
 COLUMNS: dict[str, Any] = {
     "text": 'One day, in (a) [far] land; \'tis "so".\n' * 20,
@@ -275,75 +269,6 @@ def held(source: str, folder: Path) -> str:
     return found
 
 
-# ---- whole tasks ----
-
-
-def _texts(request: GenerationRequest) -> str:
-    return (request.context[-40:] + " (a) = 1,234 " + "x" * 30)[: 4 * min(request.max_new_tokens, 500)]
-
-
-def evaluated(example: tuple[dict[str, Any], Sequence[Any]], folder: Path) -> str:
-    """A task with its documents, from the files to the metrics, answered by canned texts."""
-    task, rows = example
-    (folder / "hostile.yaml").write_text(json.dumps(task, ensure_ascii=True, default=str), encoding="utf-8")
-    lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / "docs.jsonl").write_bytes(lines.encode("utf-8", "replace"))
-    engine = TableEngine(lambda request: (-float(len(request.target)), 3, True), _texts)
-
-    def run() -> None:
-        for spec in load_task_file(folder / "hostile.yaml"):
-            evaluate(prepare(spec, Settings(offline=True)), engine)
-
-    return outcome(run)
-
-
-LONG = (
-    "word " * 40_000,
-    "a" * 300_000,
-    "(" * 100_000,
-    "( " * 50_000,
-    "文" * 100_000,
-    '"' * 100_001,
-    " " * 200_000,
-    "x\n" * 100_000,
-)
-values = st.one_of(st.sampled_from(CONSTANTS), st.sampled_from(LONG), trees)
-PATTERNS = (
-    "(a+)+$",
-    "(x+x+)+y",
-    "(.*)*=",
-    "= (.*)",
-    "(?:x?){60}x{60}",
-    "(\\w+\\s?)+:",
-    "(a)|b",
-    "",
-    "(?=(x+))\\1z",
-    "(x|x|x)*y",
-    "(?R)?x",
-)
-
-
-def _tasks(kind: str) -> st.SearchStrategy[Any]:
-    base = {"name": f"my_{kind}", "dataset": {"path": "docs.jsonl"}, **TASKS[kind]}
-    more: list[dict[str, Any]] = [
-        {},
-        {},
-        {"num_fewshot": 1},
-        {"group_by": "text"},
-        {"instruction": "{{ text }}"},
-    ]
-    if kind == "generation":
-        more += [{"extract": pattern} for pattern in PATTERNS] + [{"extract_fallback": "last_number"}]
-    if kind in ("summarization", "translation"):
-        more += [{"language": code, "max_new_tokens": 1_000} for code in ("en", "zh", "th", "ru", "ja")]
-    if kind == "perplexity":
-        more += [{"text": "{{ text | wikitext_detokenize }}"}]
-    tasks = st.sampled_from([base | change for change in more])
-    return st.tuples(
-        tasks, changed(DOCUMENTS[kind], values).map(lambda rows: rows if isinstance(rows, list) else [rows])
-    )
-
-
 TEMPLATE_KINDS = {
     "templates": Kind(templates, lambda source, folder: rendered(source, COLUMNS), share=6),
     "template words": Kind(
@@ -354,11 +279,12 @@ TEMPLATE_KINDS = {
     "template columns": Kind(
         st.tuples(
             templates,
-            st.dictionaries(st.sampled_from((*COLUMNS, "a", "doc", "self", "loop", "")), values, max_size=6),
+            st.dictionaries(
+                st.sampled_from((*COLUMNS, "a", "doc", "self", "loop", "")), hostile_values, max_size=6
+            ),
         ),
         lambda pair, folder: rendered(pair[0], pair[1]),
         share=2,
     ),
     "sandbox escapes": Kind(escapes, held, share=6),
-    "documents": Kind(st.one_of(*map(_tasks, TASKS)), evaluated, share=3),
 }
