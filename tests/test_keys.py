@@ -255,6 +255,7 @@ def test_tokenizers_that_give_other_ids_have_other_hashes() -> None:
     assert {name: (r.sha256, r.settings_sha256) for name, r in again.items()} == hashes
 
 
+@pytest.mark.filterwarnings("ignore:Recommended")
 def test_a_slow_tokenizers_settings_are_hashed_and_its_folder_is_not(tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
