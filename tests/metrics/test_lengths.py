@@ -34,7 +34,7 @@ def test_words_are_counted_as_finely_as_any_tokenizer_cuts_them() -> None:
         ("! " * 6000, None),
         ("a_" * 6000, "en"),
     ):
-        with pytest.raises(RequestError, match="6,000|12,000"):
+        with pytest.raises(RequestError, match=r"6,000|12,000"):
             check(text, metrics=("ter",), language=language)
 
 
