@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,7 +68,17 @@ _PATTERNS = [(re.compile(pattern), replacement) for pattern, replacement in _FOR
 
 def redact(text: str) -> str:
     """The text with every secret in it hidden, the known ones and what has the form of one."""
-    return _redact(text, known_secrets())
+    return _redact(text, known_secrets(), _PATTERNS)
+
+
+def redactor(*, forms: bool = True) -> Callable[[str], str]:
+    """`redact` for many texts: what is known is looked up once.
+
+    Args:
+        forms: Hide what has the form of a secret, too, not only the known ones.
+    """
+    known = known_secrets()
+    return lambda text: _redact(text, known, _PATTERNS if forms else [])
 
 
 def redacted(value: T) -> T:
@@ -81,17 +91,17 @@ def known_secrets() -> tuple[str, ...]:
     return _spelt(tuple(sorted(_candidates())))
 
 
-def _redact(text: str, known: tuple[str, ...]) -> str:
+def _redact(text: str, known: tuple[str, ...], patterns: Sequence[tuple[re.Pattern[str], str]]) -> str:
     for secret in known:
         text = text.replace(secret, HIDDEN)
-    for pattern, replacement in _PATTERNS:
+    for pattern, replacement in patterns:
         text = pattern.sub(replacement, text)
     return text
 
 
 def _redacted(value: Any, known: tuple[str, ...]) -> Any:
     if isinstance(value, str):
-        return value if len(value) < MIN_SECRET_CHARACTERS else _redact(value, known)
+        return value if len(value) < MIN_SECRET_CHARACTERS else _redact(value, known, _PATTERNS)
     if isinstance(value, Mapping):
         return {key: _redacted(item, known) for key, item in value.items()}
     if isinstance(value, list | tuple):

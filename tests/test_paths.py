@@ -42,14 +42,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-ALLOWED = [
-    "docs.jsonl",
-    "below/docs.jsonl",
-    "./docs.jsonl",
-    "below/../docs.jsonl",
-    "inner.jsonl",
-    "../tasks/docs.jsonl",
-]
+INSIDE = ("docs.jsonl", "below/docs.jsonl", "./docs.jsonl", "below/../docs.jsonl", "inner.jsonl")
 REFUSED = [
     "../secret.jsonl",
     "below/../../secret.jsonl",

@@ -24,9 +24,11 @@ from lmeval.cli.plan import plan
 from lmeval.cli.report import report
 from lmeval.cli.run import run
 from lmeval.cli.selftest import selftest
+from lmeval.cli.streams import guarded_streams
 from lmeval.cli.tasks import tasks_app
 from lmeval.engine.lean import own_process
 from lmeval.errors import LmevalError, UsageError
+from lmeval.offline import end_offline, no_telemetry
 
 EXIT_INTERRUPTED = 130
 
@@ -78,12 +80,21 @@ def main() -> None:
     """Run the command and exit: 0, 1 (a crash), 2 (wrong input) or 130 (interrupted)."""
     signal.signal(signal.SIGTERM, _terminate)
     own_process()
+    no_telemetry()
     # else the interpreter's last collections walk through all of torch and transformers: a second
     atexit.register(gc.freeze)
     sys.exit(_run())
 
 
 def _run() -> int:
+    with guarded_streams():
+        try:
+            return _run_app()
+        finally:
+            end_offline()
+
+
+def _run_app() -> int:
     try:
         code = app(standalone_mode=False, prog_name="lmeval")
     except LmevalError as error:

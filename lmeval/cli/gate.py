@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmeval.cli.options import asked_offline
 from lmeval.cli.run import DType, ModelType, Pll, make_job
 from lmeval.errors import NotComparableError, UsageError
 from lmeval.gate.config import GateConfig, load_gate_file
@@ -78,7 +79,9 @@ def gate(
     output: Annotated[Path, typer.Option(rich_help_panel=_RUN)] = Path("results"),
     resume: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
     cache: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
-    offline: Annotated[bool, typer.Option("--offline", rich_help_panel=_RUN)] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", callback=asked_offline, rich_help_panel=_RUN)
+    ] = False,
     labels: Annotated[
         str | None, typer.Option(help="Names of a classifier's outputs, in order.", rich_help_panel=_RUN)
     ] = None,

@@ -14,6 +14,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from lmeval.cli.options import Offline
 from lmeval.cli.run import DType, ModelType, Pll
 from lmeval.errors import DataError, UsageError
 from lmeval.printable import printable
@@ -47,7 +48,7 @@ def inspect(
     adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter to merge in.")] = None,
     max_length: Annotated[int | None, typer.Option(min=2, help="Window in tokens, if not all.")] = None,
     pll: Annotated[Pll, typer.Option(help="How masked models score a text.")] = Pll.within_word_l2r,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
+    offline: Offline = False,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Let the model's folder run code.")
     ] = False,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmeval.errors import UsageError
+from lmeval.cli.options import Offline
 from lmeval.perturb import parse_perturbations
 from lmeval.task import find_tasks
 
@@ -100,7 +101,7 @@ def run(
     cache: Annotated[
         bool, typer.Option(help="Reuse what earlier runs computed, and keep what this one does.")
     ] = True,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
+    offline: Offline = False,
     trust_remote_code: Annotated[
         bool,
         typer.Option(

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lmeval.cli.files import write_file
+from lmeval.cli.options import Offline
 from lmeval.cli.run import DType, ModelType, Pll, make_job
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def selftest(
     allow_path: Annotated[
         list[Path] | None, typer.Option(help="A further folder that task files may read data in.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
+    offline: Offline = False,
     labels: Annotated[str | None, typer.Option(help="Names of a classifier's outputs, in order.")] = None,
     trust_remote_code: Annotated[
         bool,

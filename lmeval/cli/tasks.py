@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lmeval.cli.options import Offline
 from lmeval.cli.task_templates import example_documents, new_task_file
 from lmeval.errors import LmevalError, TaskError, UsageError, did_you_mean
 from lmeval.records import Prompt
@@ -65,7 +66,7 @@ def show(
     allow_path: Annotated[
         list[Path] | None, typer.Option(help="A further folder that task files may read data in.")
     ] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub.")] = False,
+    offline: Offline = False,
 ) -> None:
     """Show a task's facts and its first documents as a model reads them; ⟦the scored part⟧ is marked."""
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
