@@ -14,7 +14,7 @@ from lmeval.documents import Documents, load_documents, load_shots
 from lmeval.engine.base import Engine, HeadEngine, Usage
 from lmeval.engine.chat import ChatTemplate
 from lmeval.engine.memory import told_apart
-from lmeval.errors import NOT_FINITE, LmevalError, NumericError, RequestError
+from lmeval.errors import NOT_FINITE, LmevalError, NumericError, RequestError, WorkerError
 from lmeval.groups import require_groups
 from lmeval.keys import engine_identity, request_keys
 from lmeval.metrics import require_metrics
@@ -61,6 +61,8 @@ from lmeval.specs import (
     TaskSpec,
 )
 from lmeval.store import Outputs
+
+MOST_NAMED = 20  # documents, in an error
 
 R = TypeVar("R", ScoreRequest, GenerationRequest, HeadRequest)
 
@@ -269,7 +271,7 @@ def evaluate(
         owner += [number] * len(own)
     try:
         outputs, reused = _ask(requests, engine, stores, listener or Silence(), prepared.label)
-    except (RequestError, NumericError) as error:
+    except (RequestError, NumericError, WorkerError) as error:
         raise _named(error, prepared, owner) from error
     per_document: list[list[Output]] = [[] for _ in prepared.prompts]
     for number, output in zip(owner, outputs, strict=True):
@@ -368,6 +370,9 @@ def _numbered(
     except (RequestError, NumericError) as error:
         error.index = None if error.index is None else requests[error.index][0]
         raise
+    except WorkerError as error:
+        error.indices = tuple(requests[place][0] for place in error.indices)
+        raise
 
 
 def _require_finite(output: Output, index: int) -> None:
@@ -378,9 +383,17 @@ def _require_finite(output: Output, index: int) -> None:
         raise error
 
 
-def _named(error: RequestError | NumericError, prepared: PreparedTask, owner: Sequence[int]) -> LmevalError:
-    """The same error, saying which task and document it is about."""
-    where = f"task {prepared.label}"
-    if error.index is not None:
-        where += f", doc_id {prepared.prompts[owner[error.index]].document.doc_id}"
+def _named(
+    error: RequestError | NumericError | WorkerError, prepared: PreparedTask, owner: Sequence[int]
+) -> LmevalError:
+    """The same error, saying which task and documents it is about."""
+    if isinstance(error, WorkerError):
+        indices = error.indices
+    else:
+        indices = () if error.index is None else (error.index,)
+    ids = list(dict.fromkeys(prepared.prompts[owner[index]].document.doc_id for index in indices))
+    shown = ", ".join(map(str, ids[:MOST_NAMED])) + (
+        f" and {len(ids) - MOST_NAMED} more" * (len(ids) > MOST_NAMED)
+    )
+    where = f"task {prepared.label}" + (f", doc_id{'s' * (len(ids) > 1)} {shown}" if ids else "")
     return type(error)(error.what, where=f"{where} ({prepared.spec.file})", fix=error.fix)
