@@ -16,6 +16,7 @@ from lmeval.engine.chat import ChatTemplate
 from lmeval.engine.memory import told_apart
 from lmeval.errors import NOT_FINITE, LmevalError, NumericError, RequestError, WorkerError
 from lmeval.groups import require_groups
+from lmeval.journal import Journal
 from lmeval.keys import engine_identity, request_keys
 from lmeval.metrics import require_metrics
 from lmeval.metrics.lengths import require_short_references
@@ -60,6 +61,7 @@ from lmeval.specs import (
     STRATEGY_OF_OPTION,
     TaskSpec,
 )
+from lmeval.stopping import finishing_batches
 from lmeval.store import Outputs
 
 MOST_NAMED = 20  # documents, in an error
@@ -316,28 +318,49 @@ def _decoding_record(spec: TaskSpec) -> dict[str, Any] | None:
 def _ask(
     requests: Sequence[Request], engine: Engine, stores: Sequence[Outputs], listener: Listener, stage: str
 ) -> tuple[list[Output], int]:
-    """An output for every request, and how many came from the stores."""
+    """An output for every request, and how many came from the caches among the stores."""
     keys = request_keys(engine, requests) if stores else []
-    known: dict[str, Output] = {}
-    for store in stores:
-        known |= store.get(key for key in keys if key not in known)
-    done: dict[int, Output] = {i: known[key] for i, key in enumerate(keys) if key in known}
-    reused = len(done)
+    journal = next((store for store in stores if isinstance(store, Journal)), None)
+    caches = [store for store in stores if store is not journal]
+    before = None if journal is None else journal.begin(keys, engine.usage)
+    done: dict[int, Output] = {} if before is None else before.done
+    given: dict[int, Output] = {}
+    if before is None or not before.has_begun:
+        given = _look_up(caches, keys, done)
+        done |= given
+        if before is not None:
+            before.give(given)
     listener.begin(stage, len(requests))
-    for _ in range(reused):
+    for _ in done:
         listener.advance()
     left = frozenset(i for i in range(len(requests)) if i not in done)
     try:
-        for index, output in _run(requests, left, engine):
-            _require_finite(output, index)
-            done[index] = output
-            for store in stores:
-                store.put(keys[index], output)
-            listener.advance(engine.usage)
+        with finishing_batches():
+            for index, output in _run(requests, left, engine):
+                _require_finite(output, index)
+                done[index] = output
+                if before is not None:
+                    before.put(index, output, engine.usage)
+                for cache in caches:
+                    cache.put(keys[index], output)
+                listener.advance(engine.usage)
     finally:
         for store in stores:
             store.commit()
+    if before is not None:
+        before.end(engine.usage)
+    reused = len(given) if before is None else before.num_given
     return [done[i] for i in range(len(requests))], reused
+
+
+def _look_up(caches: Sequence[Outputs], keys: Sequence[str], done: Mapping[int, Output]) -> dict[int, Output]:
+    """What the caches have of the requests that are not done, by index."""
+    found: dict[str, Output] = {}
+    for cache in caches:
+        found |= cache.get(
+            dict.fromkeys(key for i, key in enumerate(keys) if i not in done and key not in found)
+        )
+    return {i: found[key] for i, key in enumerate(keys) if i not in done and key in found}
 
 
 def _run(

@@ -7,12 +7,15 @@ own, `run_job` for a whole run.
 from __future__ import annotations
 
 import contextlib
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lmeval import stopping
 from lmeval.cache import ScoreCache, cached_engine, open_cache
 from lmeval.engine.base import Engine
 from lmeval.engine.chat import chat_template
@@ -28,15 +31,17 @@ from lmeval.perturb.drops import evaluate_perturbed
 from lmeval.perturb.prompts import why_not
 from lmeval.records import HeadRecord, RunRecord, Sample, TaskRecord
 from lmeval.requests import check_can_do
+from lmeval.resume import began, open_run
 from lmeval.run_record import run_record
 from lmeval.specs import TaskSpec
-from lmeval.store import JOURNAL, Outputs, OutputStore, begin_run, check_writable, finish_run
+from lmeval.store import Outputs, check_writable, finish_run
 from lmeval.workers.cluster import check_ray
 from lmeval.workers.engine import WorkersEngine
 
 # Every task's record, and its samples by the name of their file
 Scored = Mapping[str, tuple[TaskRecord, Mapping[str, Sequence[Sample]]]]
 
+DAMAGED = "note: {journal.num_damaged} records of {journal.path} are damaged or cut off; what they held is scored again"
 MOST_SHOWN = 3  # tasks that an error names
 
 
@@ -159,10 +164,11 @@ def load(found: FoundModel, listener: Listener, cache: ScoreCache | None = None)
     def load_weights() -> Engine:
         listener.begin("model" if options.workers is None else "workers", 1)
         engine: Engine
-        if options.workers is None:
-            engine = load_engine(source, config, encoder, options)
-        else:
-            engine = WorkersEngine(options, options.workers or None, options.ray_address)
+        with stopping.at_once():
+            if options.workers is None:
+                engine = load_engine(source, config, encoder, options)
+            else:
+                engine = WorkersEngine(options, options.workers or None, options.ray_address)
         listener.advance()
         return engine
 
@@ -224,27 +230,45 @@ def keep_run(
         begin: The `time.perf_counter` at which the run began.
         score: Gives every task's record and samples.
     """
-    folder = begin_run(keep.output, keep.name or job.options.model, fingerprint, resume=keep.resume)
+    journal = open_run(
+        keep.output, keep.name or job.options.model, fingerprint, resume=keep.resume, begin=begin
+    )
+    folder = journal.path.parent
     with contextlib.ExitStack() as closing:
-        stores: list[Outputs] = [closing.enter_context(contextlib.closing(OutputStore(folder / JOURNAL)))]
+        closing.enter_context(contextlib.closing(journal))
+        if journal.num_damaged:
+            print(DAMAGED.format(journal=journal), file=sys.stderr)
+        stores: list[Outputs] = [journal]
         if opened.cache is not None:
             stores.append(opened.cache)
+        stopping.remember(_going_on(keep.command))
         scored = score(stores)
-    record = run_record(
-        opened.engine,
-        {name: task for name, (task, _) in scored.items()},
-        run_id=folder.name,
-        command=keep.command,
-        seed=job.settings.seed,
-        seconds_total=time.perf_counter() - begin,
-        skipped=opened.skipped,
-        chat_template_sha256=opened.tasks[0].chat_template_sha256,
-        system_prompt=job.settings.system,
-    )
-    record = replace(record, inputs_sha256=keep.inputs_sha256)
-    files = {name: samples for _, by_file in scored.values() for name, samples in by_file.items()}
-    finish_run(folder, record, files)
+        record = run_record(
+            opened.engine,
+            {name: task for name, (task, _) in scored.items()},
+            run_id=folder.name,
+            command=keep.command,
+            seed=job.settings.seed,
+            seconds_total=journal.seconds(),
+            usage=journal.total(opened.engine.usage),
+            skipped=opened.skipped,
+            chat_template_sha256=opened.tasks[0].chat_template_sha256,
+            system_prompt=job.settings.system,
+        )
+        # a clock that went back must not make a run end before it began
+        created = max(record.created, began(folder.name) or record.created)
+        record = replace(record, created=created, inputs_sha256=keep.inputs_sha256)
+        files = {name: samples for _, by_file in scored.values() for name, samples in by_file.items()}
+        finish_run(folder, record, files)
+        journal.is_done()
+    stopping.remember(None)
     return record, folder
+
+
+def _going_on(command: str) -> str | None:
+    """The command that goes on with a run."""
+    words = [word for word in shlex.split(command) if word != "--no-resume"]
+    return shlex.join(words) or None
 
 
 def _check_parts(options: ModelOptions, source: ModelSource) -> None:

@@ -7,9 +7,10 @@ import platform
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import lmeval
-from lmeval.engine.base import Engine
+from lmeval.engine.base import Engine, Usage
 from lmeval.metrics import PLUGIN_PREFIX
 from lmeval.records import (
     EfficiencyRecord,
@@ -19,6 +20,19 @@ from lmeval.records import (
 )
 from lmeval.secrets import redacted
 
+# What of run.json may differ between a run that was cut off and one that was not: times, what is computed from them,
+# and the memory of the process that ended the run. `run_id` begins with the time at which the run began.
+MAY_DIFFER = (
+    "run_id",
+    "created",
+    "efficiency.seconds_total",
+    "efficiency.seconds_model",
+    "efficiency.tokens_per_second",
+    "efficiency.generated_per_second",
+    "efficiency.flops_per_second",
+    "efficiency.utilisation",
+    "efficiency.peak_memory_bytes",
+)
 LEAST_SECONDS = 1.0  # of the model's time from which on its utilisation is worth a measurement
 
 
@@ -30,11 +44,15 @@ def run_record(
     command: str,
     seed: int,
     seconds_total: float,
+    usage: Usage | None = None,
     skipped: Mapping[str, str],
     chat_template_sha256: str | None = None,
     system_prompt: str | None = None,
 ) -> RunRecord:
-    """The record of a run whose tasks are done, without a secret that its command or a message named."""
+    """The record of a run whose tasks are done, without a secret that its command or a message named.
+
+    `usage` is what it cost in all processes that had a part in it, if they were several.
+    """
     runtime = RuntimeRecord(
         lmeval=lmeval.__version__,
         git=_git_commit(),
@@ -57,7 +75,7 @@ def run_record(
         model=engine.model,
         tokenizer=engine.tokenizer,
         runtime=runtime,
-        efficiency=_efficiency(engine, seconds_total),
+        efficiency=_efficiency(engine, seconds_total, usage or engine.usage),
         tasks=tasks,
         skipped=skipped,
     )
@@ -70,9 +88,9 @@ def _trusted_code(tasks: Mapping[str, TaskRecord]) -> tuple[str, ...]:
     return tuple(sorted(metric for metric in named if metric.startswith(PLUGIN_PREFIX)))
 
 
-def _efficiency(engine: Engine, seconds_total: float) -> EfficiencyRecord:
-    usage = engine.usage
-    work = engine.work() if usage.seconds_model >= LEAST_SECONDS else None
+def _efficiency(engine: Engine, seconds_total: float, usage: Usage) -> EfficiencyRecord:
+    here = engine.usage.seconds_model  # the rate is that of this process: others may have run elsewhere
+    work = engine.work() if here >= LEAST_SECONDS else None
     return EfficiencyRecord(
         seconds_total=round(seconds_total, 3),
         seconds_model=round(usage.seconds_model, 3),
@@ -89,8 +107,8 @@ def _efficiency(engine: Engine, seconds_total: float) -> EfficiencyRecord:
         if usage.seconds_generating
         else None,
         slot_occupancy=round(usage.tokens_generated / usage.slot_steps, 4) if usage.slot_steps else None,
-        flops_per_second=round(work.flops / usage.seconds_model) if work else None,
-        utilisation=round(work.flops / usage.seconds_model / work.matrix_rate, 4) if work else None,
+        flops_per_second=round(work.flops / here) if work else None,
+        utilisation=round(work.flops / here / work.matrix_rate, 4) if work else None,
         note=usage.note,
     )
 
@@ -111,3 +129,12 @@ def _git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
+
+
+def without_times(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run.json without the fields that MAY_DIFFER: equal for a run that was cut off and one that was not."""
+    kept = {key: value for key, value in run.items() if key not in MAY_DIFFER}
+    cost = kept.get("efficiency")
+    if isinstance(cost, Mapping):
+        kept["efficiency"] = {k: v for k, v in cost.items() if f"efficiency.{k}" not in MAY_DIFFER}
+    return kept

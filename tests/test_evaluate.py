@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from lmeval.engine.base import Usage
 from lmeval.engine.table import TableEngine
 from lmeval.errors import DataError, LmevalError, RequestError, UsageError
 from lmeval.evaluate import PreparedTask, Settings, engine_identity, evaluate, prepare, run_fingerprint
+from lmeval.journal import Journal
 from lmeval.metrics import MetricOptions
 from lmeval.records import GenerationOutput, GenerationRequest, Sample, ScoreOutput, ScoreRequest
 from lmeval.run_record import run_record
-from lmeval.store import JOURNAL, OutputStore
+from lmeval.store import JOURNAL, Output
 from tests.canned import SCORED, TASKS, make_task, num_bytes, prepared, write_task
 from tests.contract import check_line, check_run
 
@@ -370,7 +371,7 @@ def test_the_index_of_a_request_survives_a_resume(tmp_path: Path) -> None:
     task = prepared(tmp_path, "perplexity")
     texts = [str(prompt.target) for prompt in task.prompts]
     known = {ScoreRequest("", text, whole_text=True): (-1.0, 1, True) for text in texts[:2]}
-    store = OutputStore(tmp_path / JOURNAL)
+    store = Journal(tmp_path / JOURNAL)
     for _ in range(2):  # the first is kept; the second time only the others are asked
         with pytest.raises(RequestError) as error:
             evaluate(task, EagerlyKeeping(known), stores=[store])
@@ -560,26 +561,26 @@ def test_a_second_run_asks_only_for_what_is_left(kind: str, error: BaseException
     task = prepared(tmp_path, kind)
     num_requests = len(task.prompts) * (2 if kind == "classification" else 1)
     _, expected = evaluate(task, knowing())
-    store = OutputStore(tmp_path / JOURNAL)
+    store = Journal(tmp_path / JOURNAL)
     with pytest.raises(type(error)):
         evaluate(task, Dying(knowing(), 2, error), stores=[store])
     store.close()
 
-    store = OutputStore(tmp_path / JOURNAL)
+    store = Journal(tmp_path / JOURNAL)
     second = Dying(knowing(), NEVER, error)
     record, samples = evaluate(task, second, stores=[store])
     assert second.asked == num_requests - 2
-    assert record.counts["reused"] == 2
+    assert record.counts["reused"] == 0  # of this run, if of another process
     assert samples == expected
 
     third = Dying(knowing(), 0, error)
     record, samples = evaluate(task, third, stores=[store])
-    assert (third.asked, record.counts["reused"], samples) == (0, num_requests, expected)
+    assert (third.asked, record.counts["reused"], samples) == (0, 0, expected)
     store.close()
 
 
 def test_another_model_reuses_nothing(tmp_path: Path) -> None:
-    task, store = prepared(tmp_path, "minimal_pairs"), OutputStore(tmp_path / JOURNAL)
+    task, store = prepared(tmp_path, "minimal_pairs"), Journal(tmp_path / JOURNAL)
     evaluate(task, knowing(), stores=[store])
     other = TableEngine(lambda request: (-2.0, 1, False), name="other")
     record, samples = evaluate(task, other, stores=[store])
@@ -588,19 +589,54 @@ def test_another_model_reuses_nothing(tmp_path: Path) -> None:
     store.close()
 
 
+class Kept(dict[str, Output]):
+    """A cache in memory. See store.Outputs."""
+
+    def get(self, keys: Iterable[str]) -> dict[str, Output]:  # type: ignore[override]
+        return {key: self[key] for key in keys if key in self}
+
+    def put(self, key: str, output: Output) -> None:
+        self[key] = output
+
+    def commit(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def test_every_store_is_asked_and_kept(tmp_path: Path) -> None:
-    task, first, second = prepared(tmp_path, "qa"), tmp_path / "a", tmp_path / "b"
-    stores = [OutputStore(first), OutputStore(second)]
-    evaluate(task, knowing(), stores=stores)
-    for store in stores:
+    task, caches = prepared(tmp_path, "qa"), [Kept(), Kept()]
+    journal = Journal(tmp_path / JOURNAL)
+    evaluate(task, knowing(), stores=[journal, *caches])
+    journal.close()
+    for cache in caches:
         engine = Dying(knowing(), 0, RuntimeError())
-        assert evaluate(task, engine, stores=[store])[0].counts["reused"] == 3
-        store.close()
+        assert evaluate(task, engine, stores=[cache])[0].counts["reused"] == 3
+
+
+def test_what_the_cache_gave_is_told_after_a_resume_too(tmp_path: Path) -> None:
+    task, cache = prepared(tmp_path, "perplexity"), Kept()
+    evaluate(task, knowing(), stores=[cache])
+    kept, lost = list(cache)[:1], list(cache)[1:]
+    for key in lost:
+        del cache[key]
+    for _ in range(2):
+        journal = Journal(tmp_path / JOURNAL)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate(task, Dying(knowing(), 0, KeyboardInterrupt()), stores=[journal, cache])
+        journal.close()
+        cache.clear()  # by now the journal has what it gave
+    journal = Journal(tmp_path / JOURNAL)
+    engine = Dying(knowing(), NEVER, RuntimeError())
+    record, _ = evaluate(task, engine, stores=[journal, cache])
+    assert (engine.asked, record.counts["reused"]) == (len(lost), len(kept))
+    journal.close()
 
 
 def test_equal_requests_of_a_task_are_kept_apart(tmp_path: Path) -> None:
     """What a text is asked for belongs to its key: a text and a target of the same words are two requests."""
-    store = OutputStore(tmp_path / JOURNAL)
+    store = Journal(tmp_path / JOURNAL)
     rows = {"perplexity": [{"text": "x"}], "cloze": [{"before": "", "word": "x", "after": ""}]}
     found: dict[str, list[Sample]] = {}
     for number, (kind, documents) in enumerate(rows.items()):

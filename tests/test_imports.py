@@ -18,19 +18,19 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 # From the ground up: a module imports from layers below its own, or from its own folder in the same layer.
 # The longest prefix decides where a module lies.
 LAYERS = (
-    "secrets printable offline",
+    "secrets printable offline stopping",
     "errors records",
-    "paths stats orders memorization patterns",
+    "paths locks stats orders memorization patterns",
     "sandbox",
     "engine.tokenization engine.plan paired betting demo yamltree rows templates pages perturb",
     "metrics engine store",
-    "specs runs clusters groups keys",
+    "specs runs clusters groups keys journal",
     "cache workers",
     "task mirror",
     "documents rendering heads",
     "prompts",
     "perturb.prompts",
-    "requests calibration run_record",
+    "requests calibration run_record resume",
     "scoring",
     "evaluate",
     "perturb.drops",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,11 @@ from lmeval import store
 from lmeval.engine.table import TableEngine
 from lmeval.errors import StoreError
 from lmeval.evaluate import evaluate
-from lmeval.records import GenerationOutput, RunRecord, Sample, ScoreOutput, TokenScore
+from lmeval.records import RunRecord, Sample
+from lmeval.resume import open_run
 from lmeval.run_record import run_record
 from lmeval.store import (
     JOURNAL,
-    OutputStore,
-    begin_run,
     check_writable,
     finish_run,
     run_text,
@@ -27,9 +25,6 @@ from lmeval.store import (
 )
 from tests.canned import prepared
 
-TOKENS = (TokenScore("a ", -1.5, 2, (("b", -0.5), ("a ", -1.5))), TokenScore("\u2028", -0.25, 1, ()))
-SCORED = ScoreOutput(-1.2345678901234567, True, 3, truncated=True, tokens=TOKENS)
-WRITTEN = GenerationOutput("naïve \ud800 \u2028", "stop", 4)
 PRINT = "0123456789abcdef"
 
 
@@ -45,79 +40,9 @@ def run_of(folder: Path, run_id: str = "1") -> tuple[RunRecord, dict[str, list[S
 
 def unfinished(output: Path, model: str = "m", fingerprint: str = PRINT) -> Path:
     """A run that was cut off: its folder has a journal, but no run.json."""
-    folder = begin_run(output, model, fingerprint, resume=False)
-    OutputStore(folder / JOURNAL).close()
-    return folder
-
-
-# ---- outputs ----
-
-
-def test_outputs_come_back_as_they_were(tmp_path: Path) -> None:
-    kept = OutputStore(tmp_path / "new" / JOURNAL)
-    kept.put("a", SCORED)
-    kept.put("b", WRITTEN)
-    assert kept.get(["a", "b", "c"]) == {"a": SCORED, "b": WRITTEN}  # before they are on disk
-    kept.close()
-    again = OutputStore(tmp_path / "new" / JOURNAL)
-    assert again.get(["b", "a"]) == {"a": SCORED, "b": WRITTEN}
-    again.put("a", WRITTEN)
-    assert again.get(["a"]) == {"a": WRITTEN}
-    again.close()
-
-
-def test_what_was_put_is_on_disk_within_about_a_second(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 100.0
-    monkeypatch.setattr(store.time, "monotonic", lambda: now)
-    kept, other = OutputStore(tmp_path / JOURNAL), OutputStore(tmp_path / JOURNAL)
-    kept.put("a", SCORED)
-    assert other.get(["a"]) == {}
-    now += 1.5
-    kept.put("b", SCORED)
-    assert set(other.get(["a", "b"])) == {"a", "b"}
-    kept.close()
-    other.close()
-
-
-def test_two_processes_may_share_a_cache(tmp_path: Path) -> None:
-    """One that waits long between outputs does not lock the other out."""
-    slow, quick = OutputStore(tmp_path / "cache.sqlite"), OutputStore(tmp_path / "cache.sqlite")
-    slow.put("a", SCORED)
-    quick._connection.execute("PRAGMA busy_timeout = 0")
-    quick.put("b", SCORED)
-    quick.commit()
-    slow.commit()
-    assert set(quick.get(["a", "b"])) == {"a", "b"}
-    slow.close()
-    quick.close()
-
-
-def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
-    (tmp_path / JOURNAL).write_bytes(b"no database at all" * 100)
-    with pytest.raises(StoreError, match=r"journal\.sqlite cannot be used") as error:
-        OutputStore(tmp_path / JOURNAL)
-    assert error.value.fix == "check the folder, or remove the file and run again"
-
-
-def test_a_store_in_no_folder_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be used"):
-        OutputStore(tmp_path / "file" / JOURNAL)
-
-
-def test_a_full_disk_is_no_crash(tmp_path: Path) -> None:
-    kept = OutputStore(tmp_path / JOURNAL)
-    kept._connection.execute("PRAGMA max_page_count = 4")
-    for number in range(500):
-        kept.put(f"{number}" * 40, SCORED)
-    with pytest.raises(StoreError, match="cannot be written: database or disk is full"):
-        kept.commit()
-    with pytest.raises(StoreError):
-        kept.close()
-    with pytest.raises(sqlite3.ProgrammingError):  # closed all the same
-        kept._connection.execute("SELECT 1")
+    journal = open_run(output, model, fingerprint, resume=False)
+    journal.close()
+    return journal.path.parent
 
 
 # ---- run folders ----
@@ -144,40 +69,6 @@ def test_the_folder_one_stands_in_has_a_name(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "out" / "last").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "out" / "last")
     assert [slug(model) for model in (".", "..", "../last")] == ["last", "out", "last"]
-
-
-def test_each_new_run_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    folders = [begin_run(tmp_path, "org/m", PRINT, resume=True) for _ in range(3)]
-    assert len(set(folders)) == 3
-    assert {folder.parent for folder in folders} == {tmp_path / "org__m"}
-    assert all(folder.is_dir() and folder.name.endswith("-0123456789") for folder in folders)
-
-
-def test_an_unfinished_run_is_gone_on_with(tmp_path: Path) -> None:
-    folder = unfinished(tmp_path)
-    assert begin_run(tmp_path, "m", PRINT, resume=True) == folder
-    assert begin_run(tmp_path, "m", PRINT, resume=False) != folder
-    assert begin_run(tmp_path, "other", PRINT, resume=True) != folder
-    assert begin_run(tmp_path, "m", "f" * 64, resume=True) != folder
-
-
-def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
-    folder = unfinished(tmp_path / "results")
-    record, samples = run_of(tmp_path)
-    finish_run(folder, record, samples)
-    assert begin_run(tmp_path / "results", "m", PRINT, resume=True) != folder
-
-
-def test_strangers_in_the_results_do_no_harm(tmp_path: Path) -> None:
-    (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "notes-0123456789").write_text("a file")
-    assert begin_run(tmp_path, "m", PRINT, resume=True).is_dir()
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "m").write_text("a file")
-    with pytest.raises(StoreError, match="no run folder can be made in"):
-        begin_run(tmp_path, "m", PRINT, resume=True)
 
 
 def test_a_finished_run_has_its_samples_and_record(tmp_path: Path) -> None:
@@ -214,17 +105,17 @@ def test_the_record_is_written_last(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         finish_run(folder, record, samples)
     assert error.value.fix is not None and "what was scored is kept" in error.value.fix
     assert written == ["my_minimal_pairs.jsonl", "run.json"]
-    assert begin_run(tmp_path / "results", "m", PRINT, resume=True) == folder
+    assert open_run(tmp_path / "results", "m", PRINT, resume=True).path.parent == folder
 
 
 def test_a_file_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_whole(tmp_path / "x", "old\n")
 
-    def fail(self: Path, target: Path) -> Path:
+    def fail(source: Path, target: Path) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "replace", fail)
+        patch.setattr(store.os, "replace", fail)
         with pytest.raises(OSError, match="No space"):
             write_whole(tmp_path / "x", "new\n")
     assert (tmp_path / "x").read_bytes() == b"old\n"
@@ -251,7 +142,7 @@ def test_the_results_folder_is_made_and_tried(tmp_path: Path) -> None:
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-def refuse_writing(*arguments: Any) -> int:
+def refuse_writing(*arguments: Any, **options: Any) -> int:
     raise PermissionError(13, "Permission denied")
 
 
@@ -264,6 +155,6 @@ def test_a_results_folder_that_cannot_be_written_is_named(
             check_writable(output)
         assert error.value.fix == "give another --output"
     (tmp_path / "locked").mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
-    monkeypatch.setattr(Path, "write_bytes", refuse_writing)  # root may write there all the same
+    monkeypatch.setattr(store.tempfile, "TemporaryFile", refuse_writing)  # root may write there all the same
     with pytest.raises(StoreError, match="locked cannot be written: Permission denied"):
         check_writable(tmp_path / "locked")

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 import lmeval
+from lmeval import stopping
 from lmeval.cli.baseline import baseline_app
 from lmeval.cli.cache import cache_app
 from lmeval.cli.compare import compare
@@ -31,6 +32,8 @@ from lmeval.errors import LmevalError, UsageError
 from lmeval.offline import end_offline, no_telemetry
 
 EXIT_INTERRUPTED = 130
+INTERRUPTED = "interrupted: no run was under way; what was finished before is kept"
+KEPT = "interrupted: what was scored is kept; go on with"
 
 # What typer raises for a wrong option: an exception of its own, or of click's in its earlier versions
 PARSE_ERROR: Any = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
@@ -72,13 +75,14 @@ def _root(
     """Evaluate language models: from a YAML task to a number with its uncertainty."""
 
 
-def _terminate(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _on_signal(signum: int, frame: FrameType | None) -> None:
+    stopping.ask()
 
 
 def main() -> None:
     """Run the command and exit: 0, 1 (a crash), 2 (wrong input) or 130 (interrupted)."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _on_signal)
     own_process()
     no_telemetry()
     # else the interpreter's last collections walk through all of torch and transformers: a second
@@ -104,7 +108,8 @@ def _run_app() -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     if code == EXIT_INTERRUPTED:  # which is also what typer makes of a KeyboardInterrupt
-        print("interrupted: what was finished is kept; run the same command again to go on", file=sys.stderr)
+        command = stopping.command_to_go_on()
+        print(INTERRUPTED if command is None else f"{KEPT}\n  {command}", file=sys.stderr)
     return code if isinstance(code, int) else 0
 
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import DynamicCache
 
+from lmeval import stopping
 from lmeval.engine import decode
 from lmeval.engine.attention import can_be_handed
 from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect, renumbered
@@ -329,7 +330,7 @@ def _one_behind(parts: Iterable[OnDevice]) -> Iterator[OnDevice]:
     while True:
         try:
             part = next(iterator, None)
-        except Exception:
+        except (Exception, stopping.Stopped):
             if held is not None:
                 yield held
             raise

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from lmeval import stopping
 from lmeval.engine.base import Usage
 from lmeval.engine.chosen import chosen_mask
 from lmeval.engine.memory import is_out_of_memory, release_memory, reraise_fault
@@ -167,6 +168,7 @@ class Decoder:
         asked = [slot for slot in slots if wanted[slot.index]]
         queue = deque(sorted(asked, key=lambda slot: len(slot.prompt.ids), reverse=True))
         while queue:
+            stopping.check()
             live: list[Slot] = []
             try:
                 yield from self._run(queue, live)
@@ -186,13 +188,13 @@ class Decoder:
 
     @torch.inference_mode()
     def _run(self, queue: deque[Slot], live: list[Slot]) -> Iterator[tuple[int, GenerationOutput]]:
-        """Until queue and rows are empty.
+        """Until queue and rows are empty, or the rows when asked to stop: texts that were begun come to their end.
 
         `live` holds the slots of the rows, so that a caller can see them: at any moment those that are neither in the
         queue nor given out.
         """
         rows = self.make_rows()
-        while queue or live:
+        while live or (queue and not stopping.is_asked()):
             fresh = self._take(queue, len(live), rows.num_shared)
             live += fresh
             if fresh:
@@ -204,7 +206,6 @@ class Decoder:
             logits = edited(logits, live[first:])
             for slot, token in zip(live[first:], choose_tokens(logits, live[first:]), strict=True):
                 slot.generated.append(token)
-            self.usage.slot_steps += len(live) - first
             outputs = {row: live[row].finish(self.encoder, self.eos_ids) for row in range(first, len(live))}
             ended = [row for row, output in outputs.items() if output is not None]
             done = [(live[row], outputs[row]) for row in ended]
@@ -213,6 +214,7 @@ class Decoder:
             for slot, output in done:
                 assert output is not None
                 self.usage.tokens_generated += len(slot.generated)
+                self.usage.slot_steps += len(slot.generated)
                 yield slot.index, output
             if ended:
                 rows.keep(kept)
@@ -226,6 +228,8 @@ class Decoder:
     def _take(self, queue: deque[Slot], num_live: int, num_shared: int) -> list[Slot]:
         """The next slots to begin, if it is worth it: reading one short prompt costs as much as a step of all rows."""
         taken: list[Slot] = []
+        if stopping.is_asked():
+            return taken
         tokens = 0
         while queue and num_live + len(taken) < self.max_rows:
             tokens += len(queue[0].prompt.ids) - num_shared

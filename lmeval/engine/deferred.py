@@ -149,5 +149,8 @@ class DeferredEngine:
             for field in fields(Usage):  # what was counted before is of the same run
                 if isinstance(number := getattr(self.usage, field.name), int | float):
                     setattr(engine.usage, field.name, getattr(engine.usage, field.name) + number)
+            if (self.usage.path, self.usage.note) != (self._facts.path, self._facts.note):
+                # a resumed run knows from its journal what the engine found out about itself
+                engine.usage.path, engine.usage.note = self.usage.path, self.usage.note
             self._engine, self.usage = engine, engine.usage
         return self._engine

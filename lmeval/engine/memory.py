@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
+from lmeval import stopping
 from lmeval.errors import DeviceError, LmevalError, MemoryShortError
 
 T = TypeVar("T")
@@ -59,10 +60,13 @@ def reraise_fault(error: BaseException) -> None:
 def attempt(work: Callable[[], T], smaller: Callable[[], bool]) -> T | None:
     """What `work` gives; None where memory ran out, and then all that it held is let go.
 
+    Where the run was asked to stop, `work` is not begun: see `stopping`.
+
     Args:
         work: A part of a run, which gives what is not None.
         smaller: Lowers the budget for the next attempt; False where there is nothing to lower.
     """
+    stopping.check()
     try:
         return work()
     except Exception as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
+from lmeval import stopping
 from lmeval.engine.base import Usage, Work
 from lmeval.errors import RequestError
 from lmeval.records import (
@@ -78,6 +79,7 @@ class TableEngine:
         chosen = list(range(len(requests)) if only is None else only)
         _require_answers(self._scores, requests, chosen)
         for index in chosen:
+            stopping.check()
             request = requests[index]
             answer = _look_up(self._scores, request)
             self._count(answer[1])
@@ -95,6 +97,7 @@ class TableEngine:
         chosen = list(range(len(requests)) if only is None else only)
         _require_answers(self._texts, requests, chosen)
         for index in chosen:
+            stopping.check()
             request = requests[index]
             text = _look_up(self._texts, request)
             places = [place for stop in request.stop if (place := text.find(stop)) >= 0]

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from lmeval.evaluate import Settings
+from lmeval.journal import Journal
 from lmeval.records import ScoreRequest
-from lmeval.store import JOURNAL, OutputStore
+from lmeval.store import JOURNAL
 from tests.canned import prepared
 from tests.cli.command import ROOT, lmeval
 from tests.gate.finished import chosen, finished_run, flags, read, written
@@ -185,7 +186,7 @@ def _unit(folder: Path) -> None:
 
 def _unfinished(folder: Path) -> None:
     (folder / "run.json").unlink()
-    OutputStore(folder / JOURNAL).close()
+    Journal(folder / JOURNAL).close()
 
 
 BAD: dict[str, tuple[Change, int, str]] = {

@@ -15,11 +15,12 @@ import pytest
 
 from lmeval.errors import NotComparableError, StoreError
 from lmeval.evaluate import PreparedTask, evaluate
+from lmeval.journal import Journal
 from lmeval.metrics import MetricOptions, find_metric, statistics
 from lmeval.records import MetricValue, Sample, canonical_sha256, read_by_model
 from lmeval.runs import load_run
 from lmeval.runs.folder import read_folder
-from lmeval.store import OutputStore, to_json_text
+from lmeval.store import to_json_text
 from tests.canned import TASKS, prepared
 from tests.table_runs import random_engine, table_run
 
@@ -329,5 +330,5 @@ def test_options_of_a_newer_lmeval_are_an_error(folder: Path) -> None:
 
 
 def test_read_folder_needs_no_journal(folder: Path) -> None:
-    OutputStore(folder / "journal.sqlite").close()
+    Journal(folder / "journal.jsonl").close()
     assert isinstance(read_folder(folder / "run.json").record.tasks["my_cloze"].metrics["acc"], MetricValue)

@@ -9,8 +9,9 @@ import pytest
 
 from lmeval.baseline import save_baseline
 from lmeval.errors import StoreError
+from lmeval.journal import Journal
 from lmeval.runs import finished_runs, load_run
-from lmeval.store import JOURNAL, OutputStore
+from lmeval.store import JOURNAL
 from tests.canned import prepared
 from tests.table_runs import table_run
 
@@ -24,7 +25,7 @@ def results(tmp_path: Path) -> Path:
         table_run(results / name, [task])
         file = results / name / "run.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), "created": created}))
-    OutputStore(results / "a" / "9" / JOURNAL).close()
+    Journal(results / "a" / "9" / JOURNAL).close()
     return results
 
 
