@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from time import process_time
 from typing import Any
@@ -22,6 +21,8 @@ SEARCH_SECONDS = 1.0  # of processor time, of one search
 SLOW_SECONDS = 0.05  # a search that takes longer is counted against the pattern
 ALLOWED_SECONDS = 30.0  # of all slow searches with one pattern
 
+_SMALL = 100_000  # characters that replacements may add unseen
+
 _FIX = "write it without nested repetitions such as (a+)+"
 # What calls a part of the pattern again: its memory is that of a stack
 _RECURSION = re.compile(r"\(\?(?:R|[-+]?[0-9]|&|P>)")
@@ -32,6 +33,7 @@ _COUNTED = re.compile(r"\{([0-9]*)(,?)([0-9]*)\}")
 _spent: dict[str, float] = defaultdict(float)  # seconds of slow searches, by pattern
 
 
+@lru_cache(maxsize=256)
 def check_pattern(source: str) -> None:
     """Refuse what is no regular expression, or one that is too large.
 
@@ -113,31 +115,41 @@ def substitute(source: str, replacement: str, text: str, wrote: Callable[[int], 
         ValueError: The pattern is not valid or too large.
     """
     check_pattern(source)
+    at_most = (len(text) + 1) * len(replacement)
+    if "\\" not in replacement and at_most <= _SMALL:
+        wrote(at_most)
+        with _timed(source):
+            return str(_compiled(source).sub(replacement, text, timeout=SEARCH_SECONDS))
 
     def expand(match: Any) -> str:
         expanded = str(match.expand(replacement))
         wrote(len(expanded))
         return expanded
 
-    wrote(replacement.count("\\") * len(text))  # what one match may expand to
     with _timed(source):
         return str(_compiled(source).sub(expand, text, timeout=SEARCH_SECONDS))
 
 
-@contextmanager
-def _timed(source: str) -> Iterator[None]:
-    begin = process_time()
-    try:
-        yield
-    except (TimeoutError, MemoryError):
-        raise TaskError(
-            f"the pattern {source!r} took more than {SEARCH_SECONDS:g} s on one text", fix=_FIX
-        ) from None
-    seconds = process_time() - begin
-    if seconds > SLOW_SECONDS:
-        _spent[source] += seconds
-        if _spent[source] > ALLOWED_SECONDS:
-            raise TaskError(
-                f"the pattern {source!r} has taken {ALLOWED_SECONDS:g} s on texts that it is slow on",
-                fix=_FIX,
-            )
+class _timed:
+    """What is done inside counts as the pattern's time."""
+
+    __slots__ = ("begin", "source")
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def __enter__(self) -> None:
+        self.begin = process_time()
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        seconds = process_time() - self.begin
+        if isinstance(error, TimeoutError | MemoryError):
+            what = f"the pattern {self.source!r} took more than {SEARCH_SECONDS:g} s on one text"
+            raise TaskError(what, fix=_FIX) from None
+        if error is None and seconds > SLOW_SECONDS:
+            _spent[self.source] += seconds
+            if _spent[self.source] > ALLOWED_SECONDS:
+                what = (
+                    f"the pattern {self.source!r} has taken {ALLOWED_SECONDS:g} s on texts that it is slow on"
+                )
+                raise TaskError(what, fix=_FIX)

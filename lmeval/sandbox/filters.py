@@ -13,7 +13,7 @@ from typing import Any
 from jinja2.exceptions import SecurityError
 
 from lmeval.patterns import substitute
-from lmeval.sandbox.meter import CALL, ITEM, charge, solid, weigh
+from lmeval.sandbox.meter import CALL, ITEM, charge, solid, weigh, weight
 
 _NAMES = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join",
@@ -136,18 +136,26 @@ def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     first = (
         1 if hasattr(function, "jinja_pass_arg") else 0
     )  # before it stands the context, or the environment
-    more = _MORE.get(name)
+    more, walks = _MORE.get(name), name not in _FLAT
 
     @wraps(function)
     def charged(*args: Any, **kwargs: Any) -> Any:
-        charge(CALL)
-        given = args[first:]
-        if name not in _FLAT:
-            given = tuple(map(solid, given))
-            weigh(*given, *kwargs.values())
+        units = CALL
+        if walks:
+            given = list(args)
+            for place in range(first, len(args)):
+                value = args[place]
+                if type(value) is str:
+                    units += len(value)
+                    continue
+                given[place] = solid(value)
+                units += weight(given[place])
+            units += sum(map(weight, kwargs.values()))
+            args = tuple(given)
+        charge(units)
         if more is not None:
-            more(*given, **kwargs)
-        result = function(*args[:first], *given, **kwargs)
+            more(*args[first:], **kwargs)
+        result = function(*args, **kwargs)
         return (
             str(result) if name == "tojson" else result
         )  # which gives a text that escapes what is added to it

@@ -18,6 +18,10 @@ ITEM = 10  # units: an item of a list touched
 CALL = 50  # units: a call, an operator or a step of a loop
 
 
+_SCALARS = frozenset((bool, float, type(None)))
+_PLAIN = _SCALARS | {str, int, list, tuple, dict, range}
+
+
 class _Left(threading.local):
     units = 0
 
@@ -47,17 +51,23 @@ def weigh(*values: Any) -> int:
     Raises:
         SecurityError: As for `charge`.
     """
-    total = sum(map(_weight, values))
+    total = sum(map(weight, values))
     charge(total)
     return total
 
 
-def _weight(value: Any) -> int:
-    """Of a list that holds another list many times each time counts, as it does for who prints it."""
-    if isinstance(value, str | bytes):
+def weight(value: Any) -> int:
+    """The units of a walk through a value, or more than are left.
+
+    Of a list that holds another list many times each time counts, as it does for who prints it.
+    """
+    kind = type(value)
+    if kind is str:
         return len(value)
-    if not isinstance(value, list | tuple | Mapping | Set):
-        return len(value) * ITEM if isinstance(value, range) else ITEM
+    if kind in _SCALARS or not isinstance(value, str | bytes | list | tuple | range | Mapping | Set):
+        return ITEM
+    if isinstance(value, str | bytes | range):
+        return len(value) * (ITEM if kind is range else 1)
     total = 0
     waiting: list[Any] = [value]
     while waiting and total <= _LEFT.units:
@@ -77,4 +87,4 @@ def _weight(value: Any) -> int:
 
 def solid(value: Any) -> Any:
     """A list in place of an iterator, whose items cannot be weighed before they are there."""
-    return list(value) if isinstance(value, Iterator) else value
+    return value if type(value) in _PLAIN or not isinstance(value, Iterator) else list(value)
