@@ -411,6 +411,7 @@ class RuntimeRecord:
     system_prompt: str | None = None  # --system
     trusted_code: tuple[str, ...] = ()  # --trust-remote-code: metrics of others that ran as programs
     workers: int | None = None  # --workers: processes that the model was on
+    device_map: Mapping[str, int] | None = None  # --device-map: its parts by place, where there are several
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from lmeval import stopping
 from lmeval.cache import ScoreCache, cached_engine, open_cache
 from lmeval.engine.base import Engine
 from lmeval.engine.chat import chat_template
-from lmeval.engine.devices import choose_device
+from lmeval.engine.devices import check_device_map, choose_device
 from lmeval.engine.kinds import check_type, head_of, load_config
 from lmeval.engine.loading import load_encoder, load_engine
 from lmeval.engine.sources import ModelOptions, ModelSource, convert_gguf, find_model
@@ -107,6 +107,7 @@ def find(options: ModelOptions) -> FoundModel:
     _check_parts(options, source)
     config = load_config(source, options)
     kind = check_type(config, options)
+    check_device_map(options.device_map, options.device)
     if options.workers is None:
         choose_device(options.device)
     else:

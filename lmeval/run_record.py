@@ -67,6 +67,7 @@ def run_record(
         system_prompt=system_prompt,
         trusted_code=_trusted_code(tasks),
         workers=getattr(engine, "num_workers", None),
+        device_map=getattr(engine, "device_map", None),
     )
     record = RunRecord(
         run_id=run_id,

@@ -5,19 +5,22 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmeval.errors import UsageError
 from lmeval.cli.options import Offline
+from lmeval.errors import UsageError
 from lmeval.perturb import parse_perturbations
 from lmeval.task import find_tasks
 
 if TYPE_CHECKING:
     from lmeval.run import Job
+
+MOST_WORKERS = 10_000
 
 
 class ModelType(StrEnum):
@@ -62,6 +65,9 @@ def run(
     model_type: Annotated[ModelType, typer.Option(help="Refuse a model of another type.")] = ModelType.auto,
     dtype: Annotated[DType, typer.Option(help="auto: the checkpoint's own.")] = DType.auto,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device_map: Annotated[
+        str | None, typer.Option(help="auto: spread the model over all devices, the host and the disk.")
+    ] = None,
     adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter to merge in.")] = None,
     num_fewshot: Annotated[int | None, typer.Option(min=0, help="Shots, in place of each task's.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only the first N documents: a partial score.")] = None,
@@ -111,6 +117,13 @@ def run(
     allow_pickle: Annotated[
         bool, typer.Option("--allow-pickle", help="Read pickled weights, their tensors alone.")
     ] = False,
+    workers: Annotated[
+        str | None,
+        typer.Option(help="Share the work among so many processes, or auto: one a GPU. Needs Ray."),
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="With --workers: the Ray cluster that they run on, HOST:PORT or auto.")
+    ] = None,
     save_tokens: Annotated[
         bool, typer.Option("--save-tokens", help="Keep each scored token: its score, rank and alternatives.")
     ] = False,
@@ -126,6 +139,7 @@ def run(
         model_type=model_type,
         dtype=dtype,
         device=device,
+        device_map=device_map,
         adapter=adapter,
         num_fewshot=num_fewshot,
         limit=limit,
@@ -145,6 +159,8 @@ def run(
         allow_pickle=allow_pickle,
         save_tokens=save_tokens,
     )
+    count = parse_workers(workers, ray_address)
+    job = replace(job, options=replace(job.options, workers=count, ray_address=ray_address))
     from lmeval.cli.progress import make_listener
     from lmeval.cli.table import print_run
     from lmeval.run import Keep, run_job
@@ -174,6 +190,7 @@ def make_job(
     model_type: ModelType = ModelType.auto,
     dtype: DType = DType.auto,
     device: str = "auto",
+    device_map: str | None = None,
     adapter: str | None = None,
     num_fewshot: int | None = None,
     limit: int | None = None,
@@ -215,6 +232,7 @@ def make_job(
         model_type=model_type.value,
         dtype=dtype.value,
         device=device,
+        device_map=device_map,
         adapter=adapter,
         max_length=max_length,
         batch_tokens=parse_batch_tokens(batch_tokens),
@@ -255,6 +273,28 @@ def parse_labels(text: str | None) -> tuple[str, ...] | None:
             f'--labels "{text}" has an empty name, or one twice', fix="name each output once: --labels no,yes"
         )
     return names
+
+
+def parse_workers(text: str | None, ray_address: str | None) -> int | None:
+    """The value of --workers; 0 for auto.
+
+    Raises:
+        UsageError: It is neither auto nor a number of at least 1, or --ray-address stands without it.
+    """
+    if text is None:
+        if ray_address is not None:
+            raise UsageError(
+                "--ray-address says where workers run, and none are asked for", fix="add --workers auto"
+            )
+        return None
+    if text == "auto":
+        return 0
+    if not (text.isascii() and text.isdigit()) or not 0 < int(text) <= MOST_WORKERS:
+        raise UsageError(
+            f'--workers "{text}" is neither auto nor a number from 1 to {MOST_WORKERS:,}',
+            fix="auto: one a GPU, and without GPUs one a machine",
+        )
+    return int(text)
 
 
 def parse_batch_tokens(text: str) -> int | None:

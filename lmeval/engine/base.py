@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lmeval.engine.chosen import Mask
 from lmeval.engine.pieces import KeptTokens
+from lmeval.engine.tokenization import Ids, TextEncoder
 from lmeval.errors import NumericError, RequestError
 from lmeval.records import (
     GenerationOutput,
@@ -137,6 +138,20 @@ def renumbered(outputs: Iterable[tuple[int, T]], indices: Sequence[int]) -> Iter
     except NumericError as error:
         error.index = None if error.index is None else indices[error.index]
         raise
+
+
+def known(
+    items: Iterable[T], encoder: TextEncoder, ids_of: Callable[[T], Iterable[Sequence[int] | Ids]]
+) -> Iterator[T]:
+    """`items`, one a request, whose tokens the model all knows.
+
+    Raises:
+        RequestError: It does not know one.
+    """
+    for item in items:
+        for ids in ids_of(item):
+            encoder.require_known(ids)
+        yield item
 
 
 def collect(items: Iterable[T]) -> list[T]:

@@ -18,7 +18,7 @@ from transformers import DynamicCache
 from lmeval import stopping
 from lmeval.engine import decode
 from lmeval.engine.attention import can_be_handed
-from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect, renumbered
+from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect, known, renumbered
 from lmeval.engine.beam import Prompt, Searcher
 from lmeval.engine.chosen import WHOLE, Mask, Use, chosen_mask, positions, until_last, uses_of_rows
 from lmeval.engine.decode import Rows
@@ -423,7 +423,8 @@ class CausalEngine:
 
     def plan_scores(self, requests: Sequence[ScoreRequest]) -> ScorePlan:
         """The requests' windows and their forest; see parts."""
-        per_request = collect(causal_windows(requests, self.encoder, self.max_length))
+        windows = causal_windows(requests, self.encoder, self.max_length)
+        per_request = collect(known(windows, self.encoder, lambda own: [window.ids for window in own]))
         flat = [window for windows in per_request for window in windows]
         forest, top, walk = build_forest(flat), num_alternatives(requests), Walk()
         return ScorePlan(
@@ -507,7 +508,8 @@ class CausalEngine:
             yield index, output
 
     def _plan_prompts(self, requests: Sequence[GenerationRequest]) -> tuple[list[Window], Costs]:
-        prompts = collect(generation_prompts(requests, self.encoder, self.max_length))
+        read = generation_prompts(requests, self.encoder, self.max_length)
+        prompts = collect(known(read, self.encoder, lambda prompt: [prompt.ids]))
         windows = [Window(np.append(p.ids, 0).astype(np.int32), len(p.ids)) for p in prompts]
         # a prompt's last token is read to write the first: as many steps follow as tokens, less one
         requested = np.array([len(p.ids) - 1 for p in prompts])

@@ -19,7 +19,7 @@ from typing import Any, Never
 import numpy as np
 import torch
 
-from lmeval.engine.base import Stopwatch, Usage, Work
+from lmeval.engine.base import Stopwatch, Usage, Work, collect, known
 from lmeval.engine.chosen import Mask, chosen_mask
 from lmeval.engine.memory import attempt
 from lmeval.engine.network import Network
@@ -123,7 +123,7 @@ class ClassifierEngine:
         """The distinct texts, and the requests that ask each."""
         askers: Askers = {}
         inputs: list[Input] = []
-        for index, item in enumerate(self.encode(requests)):
+        for index, item in enumerate(collect(known(self.encode(requests), self.encoder, lambda i: [i.ids]))):
             own = askers.setdefault(item.key, [])
             if not own:
                 inputs.append(item)

@@ -96,6 +96,11 @@ class DeferredEngine:
         return getattr(self._engine, "num_workers", None)
 
     @property
+    def device_map(self) -> dict[str, int] | None:
+        """Where the parts of the loaded engine's model lie; None: in one place, or nowhere."""
+        return getattr(self._engine, "device_map", None)
+
+    @property
     def is_loaded(self) -> bool:
         """Something was asked."""
         return self._engine is not None

@@ -10,9 +10,10 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lmeval.engine.devices import choose_device
+from lmeval.engine.devices import check_device_map, choose_device, is_spread, parts_of
 from lmeval.engine.hashes import file_sha256, weights_sha256
 from lmeval.engine.kinds import check_type, head_of, load_config
+from lmeval.engine.memory import loading_told_apart
 from lmeval.engine.remote_code import code_files, needs_code, wants_code
 from lmeval.engine.sources import (
     SMALL_FILES,
@@ -40,6 +41,8 @@ from lmeval.engine.windows import choose_max_length, target_window
 from lmeval.errors import ModelError
 from lmeval.records import PLL_VARIANTS, ModelRecord
 
+MORE_TOKENS = 64  # than embeddings: added ones, of images or of roles, that no text of a task holds
+FEWER_TOKENS = 8  # times fewer than embeddings: no padding of a vocabulary is that long
 TOKENIZER_CONFIG = "tokenizer_config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -100,7 +103,15 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
 
     Raises:
         ModelError: The weights do not load, or do not fill the model.
+        MemoryShortError, DeviceError: They do not fit, or the device failed.
     """
+    with loading_told_apart(source.name):
+        engine = _load_engine(source, config, encoder, options)
+        engine.device_map = parts_of(engine.network.model)
+    return engine
+
+
+def _load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, options: ModelOptions) -> Any:
     from lmeval.engine.causal import CausalEngine
     from lmeval.engine.linear import pack_linear_maps
     from lmeval.engine.masked import MaskedEngine
@@ -112,11 +123,15 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         config = load_config(source, options)
     kind = check_type(config, options)
     max_length = choose_max_length(options.max_length, config, encoder)
+    check_device_map(options.device_map, options.device)
     device = choose_device(options.device)
     if source.revision is not None:
         _fetch_weights(options)
     head = head_of(config, options) if kind == "classifier" else None
-    model = load_weights(source, config, kind, head, options).to(device).eval()
+    model = load_weights(source, config, kind, head, options).eval()
+    if options.device_map is None:
+        model = model.to(device)
+    check_tokenizer(model, encoder, kind, source.name)
     files, configs = identity_files(source, options)
     assert source.folder is not None
     record = ModelRecord(
@@ -136,7 +151,8 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         remote_code=tuple(code_files(source.folder)) if options.trust_remote_code else (),
         pickled_weights=are_pickled(files),
     )
-    pack_linear_maps(model)
+    if not is_spread(model):  # accelerate's hooks stay on the maps of a spread one
+        pack_linear_maps(model)
     if kind == "seq2seq":
         return _seq2seq_engine(model, encoder, record, max_length, options)
     if kind == "classifier":
@@ -145,6 +161,38 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
     batch_tokens = options.batch_tokens or auto_batch_tokens(network, kind)
     make = CausalEngine if kind == "causal" else MaskedEngine
     return make(network, encoder, record, max_length=max_length, batch_tokens=batch_tokens)
+
+
+def check_tokenizer(model: Any, encoder: TextEncoder, kind: str, name: str) -> None:
+    """Refuse a tokenizer that is not this model's, as far as sizes show it.
+
+    A few tokens more than embeddings are let through (Gemma 3 has one for images): a text that holds one is refused
+    when it is asked.
+
+    Raises:
+        ModelError: It has far more tokens than the model has embeddings, or far fewer, or no mask for a masked model.
+    """
+    embeddings = model.get_input_embeddings()
+    rows = getattr(embeddings, "num_embeddings", None)
+    tokens = int(encoder.hf.vocab_size)
+    if rows is not None:
+        encoder.take_embeddings(rows)
+    where = f"{tokens:,} tokens, and the model {rows:,} embeddings"
+    if rows is not None and tokens > rows + MORE_TOKENS:
+        raise ModelError(
+            f"the tokenizer of {name} is another model's: it has {where}",
+            fix="put the tokenizer that the model was trained with into its folder",
+        )
+    if rows is not None and FEWER_TOKENS * max(tokens, len(encoder.hf)) < rows:
+        raise ModelError(
+            f"the tokenizer of {name} is another model's, or not whole: it has {where}",
+            fix="put the tokenizer that the model was trained with into its folder",
+        )
+    if kind == "masked" and (encoder.mask_id is None or (rows is not None and encoder.mask_id >= rows)):
+        raise ModelError(
+            f"the tokenizer of {name} has no mask token that the model knows, and a masked model is asked by it",
+            fix="add mask_token to tokenizer_config.json, or use the tokenizer that the model was trained with",
+        )
 
 
 def _seq2seq_engine(

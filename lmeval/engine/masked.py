@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmeval.engine.base import Costs, Scored, Usage, Work, collect
+from lmeval.engine.base import Costs, Scored, Usage, Work, collect, known
 from lmeval.engine.chosen import Mask, chosen_mask
 from lmeval.engine.memory import attempt
 from lmeval.engine.network import Network
@@ -165,7 +165,8 @@ class MaskedEngine:
     def plan_scores(self, requests: Sequence[ScoreRequest]) -> ScorePlan:
         """The requests' spans and their copies; see parts."""
         asked = [(r.pll or self.variant) if r.whole_text else REVEALED for r in requests]
-        spans = collect(masked_spans(requests, self.encoder, self.max_length, asked))
+        read = masked_spans(requests, self.encoder, self.max_length, asked)
+        spans = collect(known(read, self.encoder, lambda own: [span.ids for span in own]))
         flat = [span for own in spans for span in own]
         variants = [variant for variant, own in zip(asked, spans, strict=True) for _ in own]
         assert self.encoder.mask_id is not None

@@ -96,6 +96,32 @@ def loading_needs_memory(name: str) -> LmevalError:
     )
 
 
+def _device_failed(device: str, error: BaseException) -> LmevalError:
+    return DeviceError(
+        f"{device} failed: {_first_line(error)}",
+        fix="what was finished is kept: run the same command again to go on. If it fails there again, "
+        "CUDA_LAUNCH_BLOCKING=1 or --device cpu shows what is wrong",
+    )
+
+
+@contextmanager
+def loading_told_apart(name: str) -> Iterator[None]:
+    """As `told_apart`, while a model is loaded and proved.
+
+    Raises:
+        MemoryShortError: It does not fit.
+        DeviceError: The device failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise loading_needs_memory(name) from error
+        if is_device_failure(error):
+            raise _device_failed("the device", error) from error
+        raise
+
+
 @contextmanager
 def told_apart(device: str, batch_tokens: Callable[[], int]) -> Iterator[None]:
     """In the block, memory that ran out for good and a failing device are errors that say how to go on.
@@ -114,11 +140,7 @@ def told_apart(device: str, batch_tokens: Callable[[], int]) -> Iterator[None]:
                 "with --dtype bfloat16, --device-map auto or a smaller --max-length",
             ) from error
         if is_device_failure(error):
-            raise DeviceError(
-                f"{device} failed: {_first_line(error)}",
-                fix="what was finished is kept: run the same command again to go on. If it fails there again, "
-                "CUDA_LAUNCH_BLOCKING=1 or --device cpu shows what is wrong",
-            ) from error
+            raise _device_failed(device, error) from error
         raise
 
 

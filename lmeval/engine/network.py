@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
 from lmeval.engine.base import Scored
+from lmeval.engine.devices import device_of
 from lmeval.engine.memory import reraise_fault
 
 Int = NDArray[np.integer[Any]]
@@ -66,7 +67,7 @@ class Network:
             prove_split: Prove the split now; without, the likeliest body is taken, and a proof must follow.
         """
         self.model = model
-        self.device: torch.device = next(model.parameters()).device
+        self.device = device_of(model)
         self.dtype: torch.dtype = model.dtype
         self.num_positions = 0  # that the head ran at
         self.head_bytes = HEAD_CHUNK_BYTES if self.device.type == "cpu" else HEAD_CHUNK_BYTES_ACCELERATOR
@@ -98,7 +99,7 @@ class Network:
             whole = self.model(input_ids=ids).logits.float()
             for body in self._candidates():
                 try:
-                    hidden = body(input_ids=ids).last_hidden_state
+                    hidden = body(input_ids=ids).last_hidden_state.to(self.device)
                     split = self._head(body, hidden[0]).float()
                 except (AttributeError, TypeError, RuntimeError, ValueError) as error:
                     reraise_fault(error)
@@ -112,7 +113,7 @@ class Network:
         """The body's last hidden states, (B, T, H)."""
         assert self.body is not None
         states: Tensor = self.body(**inputs).last_hidden_state
-        return states
+        return states.to(self.device)  # of a model over several devices they come from the last one
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(P, H) hidden states of any positions -> (P, V) logits."""
@@ -242,11 +243,15 @@ def _among_all(
 @contextmanager
 def returning(module: Any, output: Any) -> Iterator[None]:
     """`module(...)` gives `output` within the block, whatever it is called with."""
+    own = vars(module).get("forward")  # where accelerate moves inputs from device to device
     module.forward = lambda *args, **kwargs: output
     try:
         yield
     finally:
-        del module.forward
+        if own is None:
+            del module.forward
+        else:
+            module.forward = own
 
 
 def auto_batch_tokens(network: Network, kind: str) -> int:

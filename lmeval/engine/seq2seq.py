@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import EncoderDecoderCache
 
-from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect, renumbered
+from lmeval.engine.base import Costs, Scored, Stopwatch, Usage, Work, collect, known, renumbered
 from lmeval.engine.beam import Prompt, Searcher
 from lmeval.engine.chosen import Mask, chosen_mask, positions
 from lmeval.engine.decode import MAX_ROWS, MAX_ROWS_ACCELERATOR, Decoder, eos_token_ids
@@ -310,7 +310,8 @@ class Seq2SeqEngine:
 
     def plan_scores(self, requests: Sequence[ScoreRequest]) -> ScorePlan:
         """The requests' contexts and targets; see parts."""
-        pairs = collect(self.pairs.pairs(requests))
+        encoded = self.pairs.pairs(requests)
+        pairs = collect(known(encoded, self.encoder, self._ids_of))
         if any(request.whole_text for request in requests):
             self._note(EMPTY_INPUT)
         entries, costs = make_entries(pairs)
@@ -324,6 +325,11 @@ class Seq2SeqEngine:
             run=lambda wanted: self.scorer.score(entries, wanted, top),
             units=lambda: self.scorer.units(entries),
         )
+
+    def _ids_of(self, pair: Pair) -> list[Ids]:
+        """What of a pair goes through the encoder's embeddings; Marian may have others for targets."""
+        shares = getattr(self.network.model.config, "share_encoder_decoder_embeddings", True)
+        return [pair.source, pair.target] if shares else [pair.source]
 
     def _note(self, text: str) -> None:
         if text not in (self.usage.note or ""):
@@ -347,7 +353,7 @@ class Seq2SeqEngine:
 
     def _plan_prompts(self, requests: Sequence[GenerationRequest]) -> tuple[list[SourcePrompt], set[int]]:
         """The prompts, and of each distinct source the first that has it."""
-        prompts = collect(self.pairs.prompts(requests))
+        prompts = collect(known(self.pairs.prompts(requests), self.encoder, lambda prompt: [prompt.source]))
         first: dict[bytes, int] = {}
         for number, prompt in enumerate(prompts):
             first.setdefault(prompt.source.tobytes(), number)

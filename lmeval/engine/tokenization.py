@@ -83,8 +83,29 @@ class TextEncoder:
         self.mask_id: int | None = tokenizer.mask_token_id
         pads = (tokenizer.pad_token_id, self.eos_id, 0)
         self.pad_id: int = next(pad for pad in pads if pad is not None)
+        self.num_embeddings: int | None = None  # of the model; None: not known
         probe = list(tokenizer("a", verbose=False)["input_ids"])
         self.adds_bos = self.bos_id is not None and probe[:1] == [self.bos_id]
+
+    def take_embeddings(self, count: int) -> None:
+        """Learn how many tokens the model knows; one to pad with that it does not know is replaced."""
+        self.num_embeddings = count
+        if self.pad_id >= count:  # added to a tokenizer, as is often done, and not to the model
+            self.pad_id = self.eos_id if self.eos_id is not None and self.eos_id < count else 0
+
+    def require_known(self, ids: Sequence[int] | Ids) -> None:
+        """Refuse tokens that the model has no embedding for.
+
+        Raises:
+            RequestError: There is one; it is named.
+        """
+        largest = int(np.max(ids)) if len(ids) else 0
+        if self.num_embeddings is not None and largest >= self.num_embeddings:
+            token = self.hf.convert_ids_to_tokens(largest)
+            raise RequestError(
+                f"the tokenizer gives {token!r} as token {largest:,} to a model of {self.num_embeddings:,} embeddings",
+                fix="the tokenizer is not this model's: put the one that it was trained with into its folder",
+            )
 
     @property
     def prefix_id(self) -> int:

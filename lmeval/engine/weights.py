@@ -6,12 +6,14 @@ loader of tensors alone: what else a pickle asks for is an error before it happe
 
 from __future__ import annotations
 
+import logging
 import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lmeval.engine.hashes import cache_dir
 from lmeval.engine.lean import lean
 from lmeval.engine.memory import is_out_of_memory, loading_needs_memory
 from lmeval.engine.remote_code import needs_code, wants_code
@@ -125,6 +127,12 @@ def _from_pretrained(
     """transformers' model, and what it says of the tensors that were there."""
     import transformers
 
+    spread: dict[str, Any] = {}
+    if options.device_map is not None:
+        offload = cache_dir() / "offload"
+        offload.mkdir(parents=True, exist_ok=True, mode=0o700)
+        logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # of what the record says
+        spread = {"device_map": options.device_map, "offload_folder": str(offload)}
     with lean(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a pickle that is then refused
         model, report = getattr(transformers, auto_class).from_pretrained(
@@ -134,6 +142,7 @@ def _from_pretrained(
             use_safetensors=not pickled,
             weights_only=True,
             output_loading_info=True,
+            **spread,
         )
     return model, report
 
