@@ -17,7 +17,7 @@ from lmeval.gate.config import GateConfig
 from lmeval.gate.suite import EXIT_CODES, GateReport, judge_suite
 from lmeval.runs import StoredRun, load_run
 from lmeval.runs.compact import compact, with_checksum
-from lmeval.runs.folder import read_json
+from lmeval.runs.reading import read_json
 from lmeval.store import to_json_text, write_whole
 
 

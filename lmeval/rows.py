@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lmeval.errors import DataError
+from lmeval.nesting import is_too_deep
 from lmeval.paths import open_file
 
 BOM = b"\xef\xbb\xbf"
 MAX_ROW_BYTES = 2**26  # a long book has a fiftieth of it
 MAX_JSON_BYTES = 2**30  # of a file that is one list: its text is kept
-MAX_DEPTH = 100  # lists and objects in each other
 # A Parquet file may unpack to this much, or to so many times its own size where that is more
 MAX_PARQUET_BYTES = 2**30
 MAX_PARQUET_RATIO = 100
@@ -300,16 +300,8 @@ def _check_value(row: Any, text: str) -> None:
     """
     if "\\ud" in text or "\\uD" in text:
         json.dumps(row, ensure_ascii=False).encode("utf-8")
-    if text.count("[") + text.count("{") > MAX_DEPTH:
-        level = [row]
-        for _ in range(MAX_DEPTH):
-            level = [inner for outer in level if isinstance(outer, dict | list) for inner in _inside(outer)]
-        if any(isinstance(value, dict | list) for value in level):
-            raise RecursionError
-
-
-def _inside(outer: dict[str, Any] | list[Any]) -> Iterator[Any]:
-    return iter(outer.values() if isinstance(outer, dict) else outer)
+    if is_too_deep(row):
+        raise RecursionError
 
 
 def _lines_before(file: BufferedReader, offset: int) -> Iterator[bytes]:

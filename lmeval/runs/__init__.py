@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lmeval.errors import StoreError
 from lmeval.runs.compact import MARK, read_baseline
-from lmeval.runs.folder import read_folder, read_json, run_in
+from lmeval.runs.folder import read_folder, run_in
+from lmeval.runs.reading import read_json
 from lmeval.runs.stored import MetricScores, ScoredDocuments, Source, StoredRun, TaskScores
 from lmeval.store import JOURNAL
 

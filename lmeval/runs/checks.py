@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from pydantic import ValidationError
 
 from lmeval.errors import StoreError
@@ -20,7 +21,13 @@ def check_value(metric: str, table: FloatArray, record: TaskRecord, where: str, 
         StoreError: They give another.
     """
     recorded = record.metrics[metric].value
-    value = float(find_metric(metric).aggregate(table.sum(axis=0, keepdims=True))[0])
+    try:
+        with np.errstate(all="ignore"):  # what comes of it is compared below
+            value = float(find_metric(metric).aggregate(table.sum(axis=0, keepdims=True))[0])
+    except (ValueError, IndexError, ArithmeticError) as error:
+        raise StoreError(
+            f'The statistics are not those of the metric "{metric}": {error}.', where=where, fix=fix
+        ) from None
     if not same_number(value, recorded):
         raise StoreError(
             f"The documents give {metric} = {value!r}; the record says {recorded!r}. One of them was changed, or was "

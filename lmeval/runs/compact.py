@@ -41,6 +41,8 @@ from lmeval.stats import FloatArray
 MARK = "lmeval_baseline"
 FORMAT_VERSION = 1
 HASH_DIGITS = 8
+MAX_COLUMNS = 100_000
+MAX_TABLE_BYTES = 2**32
 LINE_CHARACTERS = 100
 _DAMAGED = "restore it from version control, or write it again with `lmeval baseline save`"
 
@@ -193,6 +195,8 @@ class TableSource:
     @cached_property
     def _columns(self) -> list[npt.NDArray[Any]]:
         n = self.record.num_documents
+        if not (n >= 0 and 0 <= self.table.num_columns <= MAX_COLUMNS):
+            raise self._error(f"It has {n:,} documents and {self.table.num_columns:,} columns.")
         kinds = [np.dtype(kind) for kind in ("<i8", "<u4", "<i4", "<i1", *["<f8"] * self.table.num_columns)]
         data = self._unpack(n * sum(kind.itemsize for kind in kinds))
         columns, at = [], 0
@@ -207,6 +211,9 @@ class TableSource:
         """The block's bytes; never more than it should hold, whatever it was packed from."""
         try:
             packed = base64.b64decode("".join(self.table.data), validate=True)
+            # four random bytes of every document's hash do not shrink; zeros shrink by a factor of thousands
+            if size > min(MAX_TABLE_BYTES, max(2**28, 256 * len(packed))):
+                raise self._error(f"The table would hold {size:,} bytes: it is none of ours.")
             data = bz2.BZ2Decompressor().decompress(packed, size + 1)
         except (binascii.Error, OSError, ValueError, EOFError) as error:
             raise self._error(f"The table cannot be unpacked: {error}.") from None

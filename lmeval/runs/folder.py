@@ -8,19 +8,20 @@ statistics are computed from the samples by the code that computed its value, an
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO, Never
+from typing import Any
 
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from lmeval.errors import LmevalError, StoreError
 from lmeval.metrics import MetricOptions, find_metric, statistics
+from lmeval.paths import open_file
 from lmeval.perturb import perturbed_name
 from lmeval.records import (
     SCHEMA_VERSION,
@@ -32,19 +33,12 @@ from lmeval.records import (
     read_by_model,
 )
 from lmeval.runs.checks import check_value, first_finding, numbered_clusters, same_number
+from lmeval.runs.reading import MAX_LINE_BYTES, RUN_AGAIN, parse_json, read_json
 from lmeval.runs.stored import ScoredDocuments, StoredRun, TaskScores
 from lmeval.secrets import redacted
 from lmeval.stats import FloatArray
 
-_RUN_AGAIN = "bring the file back from a backup, or run again"
 _SAMPLE = TypeAdapter(Sample)
-
-
-def _refuse_constant(name: str) -> Never:
-    raise ValueError(f"{name} is no number")
-
-
-_STRICT = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def read_folder(file: Path) -> StoredRun:
@@ -89,40 +83,6 @@ def _under(task: TaskRecord, perturbed: PerturbedRecord) -> TaskRecord:
     )
 
 
-def read_json(file: Path) -> Any:
-    """A JSON file's value.
-
-    Raises:
-        StoreError: It cannot be read, or is not JSON.
-    """
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        raise StoreError(f"{file} cannot be read: {error.strerror}") from None
-    return parse_json(raw, str(file))
-
-
-def parse_json(raw: bytes, where: str) -> Any:
-    """Strict JSON in UTF-8.
-
-    Raises:
-        StoreError: It is anything else.
-    """
-    if b"\0" in raw:
-        raise StoreError(
-            "NUL bytes where JSON should be: it was not written whole.", where=where, fix=_RUN_AGAIN
-        )
-    try:
-        return _STRICT.decode(raw.decode("utf-8"))
-    except UnicodeDecodeError:
-        what = "It is not UTF-8."
-    except RecursionError:
-        what = "It is nested too deep to be one of ours."
-    except ValueError as error:
-        what = f"It is not valid JSON: {error}."
-    raise StoreError(what, where=where, fix=_RUN_AGAIN)
-
-
 def parse_record(value: Any, file: Path) -> RunRecord:
     """A run's record from JSON values; keys that are not known are passed over.
 
@@ -141,10 +101,10 @@ def parse_record(value: Any, file: Path) -> RunRecord:
     try:
         record = TypeAdapter(RunRecord).validate_python(value)
     except ValidationError as error:
-        raise StoreError(first_finding(error), where=str(file), fix=_RUN_AGAIN) from None
+        raise StoreError(first_finding(error), where=str(file), fix=RUN_AGAIN) from None
     for name, task in record.tasks.items():
         if not task.metrics:
-            raise StoreError(f'The task "{name}" has no metrics.', where=str(file), fix=_RUN_AGAIN)
+            raise StoreError(f'The task "{name}" has no metrics.', where=str(file), fix=RUN_AGAIN)
         for part in (name, *(task.perturbed or {})):  # they name files
             if not re.fullmatch(r"[a-z][a-z0-9_]*", part):
                 raise StoreError(f"{part!r:.80} is no task name, nor a perturbation's.", where=str(file))
@@ -176,14 +136,14 @@ class FolderSource:
         try:
             table = statistics(metric, samples, self._options())
         except LmevalError as error:
-            raise StoreError(error.what, where=self._where(error.where), fix=_RUN_AGAIN) from error
+            raise StoreError(error.what, where=self._where(error.where), fix=RUN_AGAIN) from error
         except (AssertionError, TypeError, ValueError, IndexError, KeyError) as error:
             raise StoreError(
                 f'The samples lack what the metric "{metric}" is computed from: {error}.',
                 where=self._where(),
-                fix=_RUN_AGAIN,
+                fix=RUN_AGAIN,
             ) from error
-        check_value(metric, table, self.record, self._where(), _RUN_AGAIN)
+        check_value(metric, table, self.record, self._where(), RUN_AGAIN)
         self._check_scores(metric, table)
         return table
 
@@ -194,14 +154,11 @@ class FolderSource:
     def samples(self, positions: Sequence[int]) -> list[Sample]:
         """The documents at these positions, read again with their prompts."""
         offsets = self._read.offsets
-        try:
-            with self.file.open("rb") as stream:
-                return [
-                    _parse_sample(_line_at(stream, offsets[position]), f"{self.file}:{position + 1}")
-                    for position in positions
-                ]
-        except OSError as error:
-            raise _unreadable(self.file, error) from None
+        with _open(self.file) as stream:
+            return [
+                _parse_sample(_line_at(stream, offsets[position]), f"{self.file}:{position + 1}")
+                for position in positions
+            ]
 
     def outcomes(self) -> list[Sample]:
         """All documents, as they were checked."""
@@ -223,7 +180,7 @@ class FolderSource:
                     f"Document {sample.doc_id} gives {metric} = {score!r}; its line says {recorded!r}. "
                     "The line was changed.",
                     where=self._where(),
-                    fix=_RUN_AGAIN,
+                    fix=RUN_AGAIN,
                 )
 
     def _where(self, more: str | None = None) -> str:
@@ -270,47 +227,55 @@ def _read_samples(file: Path, record: TaskRecord) -> _SampleFile:
         raise StoreError(
             f"The file holds {len(read.samples):,} samples; run.json says {record.num_documents:,} documents.",
             where=str(file),
-            fix=_RUN_AGAIN,
+            fix=RUN_AGAIN,
         )
     if documents.hexdigest() != record.dataset.documents_sha256:
         raise _changed(file, "documents are not those", "documents_sha256")
     if record.prompts_sha256 and prompts.hexdigest() != record.prompts_sha256:
         raise _changed(file, "prompts are not those", "prompts_sha256")
     if len({sample.doc_id for sample in read.samples}) != len(read.samples):
-        raise StoreError("A doc_id is there twice.", where=str(file), fix=_RUN_AGAIN)
+        raise StoreError("A doc_id is there twice.", where=str(file), fix=RUN_AGAIN)
     return read
 
 
 def _lines(file: Path) -> Iterator[bytes]:
+    with _open(file) as stream:
+        for number, line in enumerate(iter(partial(stream.readline, MAX_LINE_BYTES + 1), b""), start=1):
+            if len(line) > MAX_LINE_BYTES:
+                raise StoreError(
+                    f"A line has more than {MAX_LINE_BYTES:,} bytes: it is none of ours.",
+                    where=f"{file}:{number}",
+                )
+            yield line
+
+
+def _open(file: Path) -> BufferedReader:
     try:
-        with file.open("rb") as stream:
-            yield from stream
-    except OSError as error:
-        raise _unreadable(file, error) from None
+        return open_file(file, StoreError)
+    except StoreError as error:
+        raise StoreError(
+            f"The samples cannot be read: {error.what}", where=error.where, fix=RUN_AGAIN
+        ) from None
 
 
-def _line_at(stream: BinaryIO, offset: int) -> bytes:
+def _line_at(stream: BufferedReader, offset: int) -> bytes:
     stream.seek(offset)
-    return stream.readline()
-
-
-def _unreadable(file: Path, error: OSError) -> StoreError:
-    return StoreError(f"The samples cannot be read: {error.strerror}.", where=str(file), fix=_RUN_AGAIN)
+    return stream.readline(MAX_LINE_BYTES)
 
 
 def _parse_sample(line: bytes, where: str) -> Sample:
     if not line.endswith(b"\n"):
-        raise StoreError("The file ends in the middle of a line: it was cut.", where=where, fix=_RUN_AGAIN)
+        raise StoreError("The file ends in the middle of a line: it was cut.", where=where, fix=RUN_AGAIN)
     try:
         sample = _SAMPLE.validate_python(parse_json(line, where))
     except ValidationError as error:
-        raise StoreError(first_finding(error), where=where, fix=_RUN_AGAIN) from None
+        raise StoreError(first_finding(error), where=where, fix=RUN_AGAIN) from None
     if not re.fullmatch("[0-9a-f]{64}", sample.doc_sha256):
         raise StoreError(
-            f"doc_sha256 is {sample.doc_sha256!r:.80}, which is no SHA-256.", where=where, fix=_RUN_AGAIN
+            f"doc_sha256 is {sample.doc_sha256!r:.80}, which is no SHA-256.", where=where, fix=RUN_AGAIN
         )
     return sample
 
 
 def _changed(file: Path, what: str, key: str) -> StoreError:
-    return StoreError(f"The samples' {what} of run.json: {key} differs.", where=str(file), fix=_RUN_AGAIN)
+    return StoreError(f"The samples' {what} of run.json: {key} differs.", where=str(file), fix=RUN_AGAIN)
