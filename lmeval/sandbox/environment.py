@@ -61,7 +61,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 if attribute not in names:
                     break
                 if isinstance(obj, str) and attribute in ("format", "format_map"):
-                    return _Format(self, obj, attribute)
+                    return FormatMethod(self, obj, attribute)
                 return getattr(obj, attribute)
         if isinstance(obj, Mapping) and attribute in obj:
             return obj[attribute]
@@ -112,17 +112,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             function._fail_with_undefined_error()
         owner = getattr(function, "__self__", None) if isinstance(function, _METHODS) else None
         known = any(isinstance(owner, kind) and function.__name__ in names for kind, names in ATTRIBUTES)
-        if not (known or function is limited_range or isinstance(function, _Format)):
+        if not (known or function is limited_range or isinstance(function, FormatMethod)):
             raise SecurityError(f"calling what is of type {type(function).__name__} is not allowed")
         charge(CALL)
         args = tuple(map(solid, args))
         cost = weigh(*args, *kwargs.values())
         if known:
-            _check_method(owner, function.__name__, args, kwargs, cost)
+            check_method(owner, function.__name__, args, kwargs, cost)
         return function(*args, **kwargs)
 
 
-class _Format:
+class FormatMethod:
     """`'...'.format`, with the fields looked up by the sandbox."""
 
     def __init__(self, environment: Sandbox, text: str, name: str) -> None:
@@ -182,7 +182,7 @@ def check_braces(text: str) -> None:
             raise SecurityError("a format this wide is not allowed")
 
 
-def _check_method(owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], cost: int) -> None:
+def check_method(owner: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], cost: int) -> None:
     """Charge a method by what it reads and what it will give."""
     if not isinstance(owner, str):
         if name in ("count", "index"):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sized
 from functools import wraps
+from time import process_time
 from typing import Any
 
 from jinja2.exceptions import SecurityError
 
-from lmeval.patterns import substitute
-from lmeval.sandbox.meter import CALL, ITEM, charge, solid, weigh, weight
+from lmeval.patterns import SLOW_SECONDS, substitute
+from lmeval.sandbox.meter import CALL, ITEM, UNITS_A_SECOND, charge, solid, weigh, weight
 
 _NAMES = (
     "abs", "capitalize", "count", "d", "default", "dictsort", "first", "float", "int", "items", "join",
@@ -34,12 +35,12 @@ def prefix(value: Any, text: str) -> Any:
 
 def regex_replace(value: str, pattern: str, replacement: str = "") -> str:
     """Every match of `pattern` replaced; gives up after a second."""
-    return substitute(pattern, replacement, value, charge_match)
-
-
-def charge_match(length: int) -> None:
-    """Charge one match and what takes its place."""
-    charge(CALL + length)
+    begin = process_time()
+    text = substitute(pattern, replacement, value, lambda length: charge(CALL + length))
+    seconds = process_time() - begin
+    if seconds > SLOW_SECONDS:  # what a search costs cannot be told before
+        charge(int(seconds * UNITS_A_SECOND))
+    return text
 
 
 def _bracketed(opening: str, closing: str) -> Callable[[str], str]:
@@ -97,6 +98,11 @@ def _charge_join(value: Any, separator: Any = "", *rest: Any, **options: Any) ->
     charge((len(value) if hasattr(value, "__len__") else 1) * len(str(separator)))
 
 
+def _charge_items(value: Any, *rest: Any, **options: Any) -> None:
+    """A function called for each."""
+    charge(CALL * len(value) if hasattr(value, "__len__") else CALL)
+
+
 def _charge_prefix(value: Any, text: Any = "", **options: Any) -> None:
     _charge_join(value, options.get("text", text))
 
@@ -117,7 +123,9 @@ def _check_indent(value: Any, indent: Any = None, **options: Any) -> None:
         raise SecurityError("indenting by more than 8 is not allowed")
 
 
+_BY_ITEM = ("dictsort", "map", "max", "min", "reject", "rejectattr", "select", "selectattr", "sort", "unique")
 _MORE: dict[str, Callable[..., None]] = {
+    **dict.fromkeys(_BY_ITEM, _charge_items),
     "join": _charge_join,
     "prefix": _charge_prefix,
     "replace": _charge_replace,
@@ -128,11 +136,12 @@ _MORE: dict[str, Callable[..., None]] = {
 
 def allowed_filters(all_filters: Mapping[str, Callable[..., Any]]) -> dict[str, Callable[..., Any]]:
     """Those of Jinja's own that a template may use, ours, and what `source.prepared` writes into templates."""
-    from_jinja = {name: _charged(name, all_filters[name]) for name in _NAMES}
-    return from_jinja | {name: _charged(name, function) for name, function in _OWN.items()} | INSERTED
+    from_jinja = {name: charged_filter(name, all_filters[name]) for name in _NAMES}
+    return from_jinja | {name: charged_filter(name, function) for name, function in _OWN.items()} | INSERTED
 
 
-def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+def charged_filter(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A filter that charges its work before it does it."""
     first = (
         1 if hasattr(function, "jinja_pass_arg") else 0
     )  # before it stands the context, or the environment
@@ -153,7 +162,7 @@ def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             units += sum(map(weight, kwargs.values()))
             args = tuple(given)
         charge(units)
-        if more is not None:
+        if more is not None and len(args) > first:
             more(*args[first:], **kwargs)
         result = function(*args, **kwargs)
         return (

@@ -13,8 +13,9 @@ from typing import Any
 
 from jinja2.exceptions import SecurityError
 
-MAX_WORK = 50_000_000  # units, of one rendering: about half a second
-ITEM = 10  # units: an item of a list touched
+MAX_WORK = 30_000_000  # units, of one rendering: less than half a second
+ITEM = 20  # units: an item of a list touched
+UNITS_A_SECOND = 100_000_000
 CALL = 50  # units: a call, an operator or a step of a loop
 
 
@@ -80,8 +81,8 @@ def weight(value: Any) -> int:
         elif isinstance(top, list | tuple | Set):
             total += ITEM * len(top)
             waiting += top
-        elif isinstance(top, int):
-            total += top.bit_length() // 32
+        else:
+            total += ITEM
     return total
 
 

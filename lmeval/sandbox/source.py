@@ -92,12 +92,13 @@ def _refuse(node: nodes.Node, depth: int, loops: int) -> None:
 
 def prepared(tree: nodes.Template) -> nodes.Template:
     """The tree, what the sandbox has no hook for led through filters that charge it; see `filters.INSERTED`."""
-    _prepare(tree)
+    count_themselves(tree)
     tree.set_environment(ENVIRONMENT)
     return tree
 
 
-def _prepare(node: nodes.Node) -> None:
+def count_themselves(node: nodes.Node) -> None:
+    """Lead what stands below a node through the filters that charge it."""
     for name in node.fields:
         value = getattr(node, name)
         if isinstance(value, list):
@@ -108,7 +109,7 @@ def _prepare(node: nodes.Node) -> None:
 
 def _replaced(node: Any) -> Any:
     cost = _step_cost(node) if isinstance(node, nodes.For) else 0  # of the body as it is written
-    _prepare(node)
+    count_themselves(node)
     if isinstance(node, nodes.For):
         node.iter = _through("~looped", node.iter, nodes.Const(cost, lineno=node.lineno))
     elif isinstance(node, nodes.Concat):
