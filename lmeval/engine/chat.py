@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
+from lmeval.engine.chat_sandbox import metered
 from lmeval.errors import ModelError
 
 Message = dict[str, str]  # role and content
@@ -42,9 +43,10 @@ class ChatTemplate:
         if not self.takes_system:
             messages = _folded(messages)
         try:
-            text = self.tokenizer.apply_chat_template(
-                messages, chat_template=self.text, tokenize=False, add_generation_prompt=True
-            )
+            with metered():
+                text = self.tokenizer.apply_chat_template(
+                    messages, chat_template=self.text, tokenize=False, add_generation_prompt=True
+                )
         except Exception as error:  # a template is a program of the model's own, and refuses as it likes
             roles = ", ".join(message["role"] for message in messages)
             raise ModelError(
