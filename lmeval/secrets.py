@@ -35,8 +35,8 @@ _SECRET_KEY = (
     r"|key|sig|auth|pwd|pass|jwt)"
 )
 _FORMS = [
-    # user:password@ of a URL; without a password it may be a token
-    (r"(?<=://)[^\s/?#'\"<>\\]{1,2000}@", HIDDEN + "@"),
+    # user:password@ of a URL; without a password it may be a token. A path has made one slash of two
+    (r"(?<=:/)(/?)[^\s/?#'\"<>\\]{1,2000}@", rf"\1{HIDDEN}@"),
     (rf"(?i)([?&;#]{_SECRET_KEY}=)[^\s&#;'\"<>]+", rf"\1{HIDDEN}"),
     (
         r"(?i)(\b(?:proxy-)?authorization['\"]?\s{0,3}[:=]\s{0,3}(?:b?['\"])?)(?:\w{1,20}\s)?[^\s'\",;]+",

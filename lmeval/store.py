@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from lmeval.errors import StoreError
 from lmeval.records import GenerationOutput, HeadOutput, RunRecord, Sample, ScoreOutput
+from lmeval.secrets import redact
 
 JOURNAL = "journal.jsonl"
 Output = ScoreOutput | GenerationOutput | HeadOutput
@@ -44,9 +45,9 @@ class Outputs(Protocol):
 
 
 def slug(model: str) -> str:
-    """A model's name as one folder name: a local path's last part, a hub id with `__` for its slash."""
+    """A model's name as one folder name, without secrets: a local path's last part, a hub id with `__` for `/`."""
     name = Path(model).expanduser().resolve().name if _is_local(model) else model
-    return re.sub(r"[^\w.-]+", "__", name).strip(".")[-100:] or "model"
+    return re.sub(r"[^\w.-]+", "__", redact(name)).strip(".")[-100:] or "model"
 
 
 def _is_local(model: str) -> bool:

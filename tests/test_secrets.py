@@ -17,6 +17,7 @@ from tests.leaderboard.made import add_run, edit
 SHOWN_AS = {
     "https://user:pa55@host/m?x=1": "https://***@host/m?x=1",
     "git clone https://sometoken@github.com/a/b": "git clone https://***@github.com/a/b",
+    "where: https:/user:pa55@host/m.yaml": "where: https:/***@host/m.yaml",
     "http://u:p@ss@proxy:3128/": "http://***@proxy:3128/",
     "https://h/f?token=abc&b=1#frag": "https://h/f?token=***&b=1#frag",
     "https://h/f?a=1&X-Amz-Signature=9f&X-Amz-Credential=AK/x": "https://h/f?a=1&X-Amz-Signature=***&X-Amz-Credential=***",

@@ -44,11 +44,11 @@ def guarded_streams() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     sys.stdout = Redacted(before[0], redactor(forms=False))
     sys.stderr = Redacted(before[1], redactor())
-    sys.excepthook = _print_crash
     try:
         yield
     finally:
         sys.stdout, sys.stderr = before
+        sys.excepthook = _print_crash  # only now: typer sets one of its own
 
 
 def _print_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

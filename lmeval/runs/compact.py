@@ -178,7 +178,7 @@ class TableSource:
     def statistics(self, metric: str) -> FloatArray:
         """Statistics per document, held to the recorded value."""
         indices = self.table.metrics.get(metric)
-        if indices is None or not all(0 <= index < self.table.num_columns for index in indices):
+        if not indices or not all(0 <= index < self.table.num_columns for index in indices):
             raise self._error(f'There are no statistics of "{metric}".')
         table = np.column_stack([self._columns[4 + index] for index in indices]).astype(np.float64)
         check_value(metric, table, self.record, self.where, _DAMAGED)
