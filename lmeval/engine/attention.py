@@ -7,16 +7,17 @@ not dispatch so, or whose attention does more than ours can (sinks, a bias by po
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
+from lmeval.engine.linear import product
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row
 
@@ -76,67 +77,92 @@ def attending(network: Network, attend: Attend) -> Iterator[None]:
             config._attn_implementation_internal = name
 
 
+class Block(NamedTuple):
+    """Queries `begin:end` of a row; their keys are the path's first `seen`, then the row's `own:end`."""
+
+    begin: int
+    end: int
+    own: int
+    seen: int
+    visible: int  # keys before the first that any of these queries may not look at
+    hidden: Tensor  # (T, keys - visible) whether a query may not look at a key
+
+
 class RowAttention:
     """Attention within a packed row, block by block.
 
     Branches that share nothing but the row's path see nothing of each other, so a row falls into segments, and its
-    mask into blocks on the diagonal beside the path. Neighbouring segments make a block of about BLOCK_TOKENS; the
-    cost then grows with the row's length and not with its square.
+    mask into blocks on the diagonal beside the path. Neighbouring segments make a block of about BLOCK_TOKENS, and a
+    longer one is cut to such blocks of queries; the cost then grows with the row's length and not with its square,
+    and a block's scores stay within a processor's cache.
     """
 
-    def __init__(self, forest: Forest, row: Row, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, forest: Forest, row: Row, device: torch.device) -> None:
         self.num_path = len(row.path)
-        # a CPU's fused kernel is no faster in half precision than in float32, its matrix products are
-        self.fused = dtype in (torch.float32, torch.float64)
-        self.blocks: list[tuple[int, int, int, Tensor]] = []  # begin, end, path seen, mask (T, path + T)
-        for begin, end, seen in block_bounds(forest, row):
-            queries = np.arange(row.begin + begin, row.begin + end)
-            keys = np.concatenate([row.path[:seen], queries])
-            query = torch.from_numpy(queries)[:, None]
-            key, last = torch.from_numpy(keys), torch.from_numpy(forest.subtree_end[keys])
-            hidden = ((key > query) | (query >= last)).to(device)
-            mask = torch.zeros(hidden.shape, dtype=dtype if self.fused else torch.float32, device=device)
-            self.blocks.append((begin, end, seen, mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)))
+        self.blocks: list[Block] = []
+        for own, stop, seen in block_bounds(forest, row):
+            for begin in range(own, stop, BLOCK_TOKENS):
+                end = min(begin + BLOCK_TOKENS, stop)
+                queries = np.arange(row.begin + begin, row.begin + end)[:, None]
+                keys = np.concatenate([row.path[:seen], np.arange(row.begin + own, row.begin + end)])
+                hidden = (keys > queries) | (queries >= forest.subtree_end[keys])
+                visible = int(hidden.any(axis=0).argmax()) if hidden.any() else len(keys)
+                mask = torch.from_numpy(np.ascontiguousarray(hidden[:, visible:])).to(device)
+                self.blocks.append(Block(begin, end, own, seen, visible, mask))
 
     def __call__(
         self, query: Tensor, key: Tensor, value: Tensor, scaling: float, softcap: float | None
     ) -> Tensor:
         """See Attend; keys and values are the path's, then the row's."""
         out = query.new_empty((1, query.shape[2], query.shape[1], value.shape[-1]))
-        for begin, end, seen, mask in self.blocks:
-            own = slice(self.num_path + begin, self.num_path + end)
-            keys, values = key[:, :, own], value[:, :, own]
-            if seen:
-                keys = torch.cat([key[:, :, :seen], keys], dim=2)
-                values = torch.cat([value[:, :, :seen], values], dim=2)
-            some = query[:, :, begin:end]
-            if self.fused and softcap is None:
-                found = scaled_dot_product_attention(
-                    some,
-                    keys,
-                    values,
-                    attn_mask=mask,
-                    scale=scaling,
-                    enable_gqa=query.shape[1] != key.shape[1],
-                ).transpose(1, 2)
-            else:
-                found = _by_products(some, keys, values, mask, scaling, softcap)
-            out[:, begin:end] = found
+        for block in self.blocks:
+            keys, values = (self._seen_by(block, states[0]) for states in (key, value))
+            out[0, block.begin : block.end] = _by_products(
+                query[0, :, block.begin : block.end], keys, values, block, scaling, softcap
+            )
         return out
+
+    def _seen_by(self, block: Block, states: Tensor) -> Tensor:
+        """Keys or values (heads, path + row, width) that a block looks at."""
+        own = slice(self.num_path + block.own, self.num_path + block.end)
+        if block.seen == own.start:  # all before: nothing to copy
+            return states[:, : own.stop]
+        if not block.seen:
+            return states[:, own]
+        return torch.cat([states[:, : block.seen], states[:, own]], dim=1)
 
 
 def _by_products(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float, softcap: float | None
+    query: Tensor, key: Tensor, value: Tensor, block: Block, scaling: float, softcap: float | None
 ) -> Tensor:
-    """Attention by two matrix products, the softmax in float32; shapes as in Attend, mask (T, T')."""
-    heads, length = key.shape[1], query.shape[2]
-    grouped = query[0].unflatten(0, (heads, -1))  # (heads, group, T, width)
-    scores = (grouped.flatten(1, 2) @ key[0].transpose(1, 2)).float().unflatten(1, (-1, length)) * scaling
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
-    weights = (scores + mask).softmax(-1).to(value.dtype)
-    found: Tensor = weights.flatten(1, 2) @ value[0]  # (heads, group * T, width)
-    attended: Tensor = found.unflatten(1, (-1, length)).flatten(0, 1).transpose(0, 1)[None]
+    """Attention by two matrix products a head.
+
+    Args:
+        query: (query heads, T, width).
+        key: (heads, T', width).
+        value: (heads, T', width).
+        block: What may be looked at.
+        scaling: Of the scores.
+        softcap: Scores are capped to this by a tanh, if given.
+
+    Returns:
+        (T, query heads, width).
+    """
+    heads, length = key.shape[0], query.shape[1]
+    # scores in half precision are rounded once, as they are made: what else is done to them is done in float32
+    in_half = query.dtype in (torch.bfloat16, torch.float16)
+    as_made = softcap is None and (not in_half or math.frexp(scaling)[0] == 0.5)
+    grouped = (query * scaling if as_made else query).unflatten(0, (heads, -1)).flatten(1, 2)
+    out = []
+    for queries, keys, values in zip(grouped, key, value, strict=True):  # (group * T, width), (T', width)
+        scores = product(queries, keys)
+        if not as_made:
+            scores = scores.float() * scaling
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        scores.unflatten(0, (-1, length))[..., block.visible :].masked_fill_(block.hidden, -torch.inf)
+        out.append(product(scores.softmax(-1).to(values.dtype), values.t()))
+    attended: Tensor = torch.stack(out).unflatten(1, (-1, length)).flatten(0, 1).transpose(0, 1)
     return attended
 
 

@@ -26,7 +26,10 @@ from lmeval.engine.memory import reraise_fault
 
 Int = NDArray[np.integer[Any]]
 
-HEAD_CHUNK_BYTES = 64 * 2**20  # of float32 logits at a time on a CPU
+# Of float32 logits at a time on a CPU. glibc takes what is over 32 MiB from the system anew each time, and its pages
+# cost four times what the softmax over them does; below some rows, a head's product waits for its weights.
+HEAD_CHUNK_BYTES = 28 * 2**20
+LEAST_HEAD_ROWS = 64
 HEAD_CHUNK_BYTES_ACCELERATOR = 2**30
 
 
@@ -71,6 +74,7 @@ class Network:
         self.dtype: torch.dtype = model.dtype
         self.num_positions = 0  # that the head ran at
         self.head_bytes = HEAD_CHUNK_BYTES if self.device.type == "cpu" else HEAD_CHUNK_BYTES_ACCELERATOR
+        self.head_bytes = max(self.head_bytes, LEAST_HEAD_ROWS * self._head_row_bytes)
         self.body: Any | None = next(self._candidates(), None)
         if prove_split:
             self.prove_split()
@@ -129,7 +133,11 @@ class Network:
     @property
     def head_chunk(self) -> int:
         """Positions whose float32 logits fit the memory allowed for them."""
-        return max(1, self.head_bytes // (4 * int(self.model.config.get_text_config().vocab_size)))
+        return max(1, self.head_bytes // self._head_row_bytes)
+
+    @property
+    def _head_row_bytes(self) -> int:
+        return 4 * int(getattr(self.model.config.get_text_config(), "vocab_size", 1))
 
     def halve_head(self) -> bool:
         """Run the head at half as many positions at once; False where it is one already."""
@@ -257,11 +265,11 @@ def returning(module: Any, output: Any) -> Iterator[None]:
 def auto_batch_tokens(network: Network, kind: str) -> int:
     """A row's or batch's token budget from the device and the model's width.
 
-    Matrix products are efficient from a few hundred rows on; a packed row's dense mask and the attention over it
-    cost its length squared, so wide models on a CPU take rows no longer than that. A narrow model's products are so
-    small that Python's share per row decides, and batches of a masked model have no mask to pay for. Rows of 512 in
-    float32 and 256 in bfloat16 were the fastest of 128 to 1,024 for a 135M model on 2 cores; in half precision the
-    products are so fast that attention takes a quarter of the time.
+    Matrix products are efficient from a few hundred rows on; what is done beside them is the cheaper the less it
+    overflows the caches, and a dense mask costs its length squared. So wide models on a CPU take rows no longer than
+    that: of 384, 512 and 768 for a 135M model, 512 took the least processor time in float32 on questions with shots
+    and on long texts, and in bfloat16 nothing up to 1,024 was more than 4 % better. A narrow model's products are so
+    small that Python's share per row decides, and batches of a masked model have no mask to pay for.
     """
     if network.device.type != "cpu":
         return 4096 if kind == "causal" else 16384
@@ -270,4 +278,4 @@ def auto_batch_tokens(network: Network, kind: str) -> int:
         return 4096 if width <= 256 else 1024
     if width <= 256:
         return 1024
-    return 512 if network.dtype == torch.float32 else 256
+    return 512

@@ -41,13 +41,13 @@ def row_hidden(
         "past_key_values": cache,
         "use_cache": cache is not None,
     }
-    if row.is_chain:
+    if row.is_chain and not in_blocks:
         return network.hidden(**inputs)[0]
     inputs["position_ids"] = network.to_device(forest.depths[row.begin : row.end])[None]
     if not in_blocks:
         mask = subtree_mask(forest, row, network.dtype, network.device)
         return network.hidden(**inputs, attention_mask=mask)[0]
-    with attending(network, RowAttention(forest, row, network.dtype, network.device)):
+    with attending(network, RowAttention(forest, row, network.device)):
         return network.hidden(**inputs)[0]
 
 

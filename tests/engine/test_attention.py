@@ -55,7 +55,7 @@ def test_attention_in_blocks_is_that_under_the_dense_mask(
         make = torch.Generator().manual_seed(row.begin)
         query = torch.randn(1, heads, size, 8, generator=make).to(dtype)
         key, value = (torch.randn(1, 2, keys, 8, generator=make).to(dtype) for _ in range(2))
-        got = RowAttention(forest, row, dtype, torch.device("cpu"))(query, key, value, 0.3, softcap)
+        got = RowAttention(forest, row, torch.device("cpu"))(query, key, value, 0.3, softcap)
         mask = subtree_mask(forest, row, torch.float64, torch.device("cpu"))
         k, v = (t.double().repeat_interleave(heads // 2, dim=1) for t in (key, value))
         scores = query.double() @ k.transpose(-1, -2) * 0.3

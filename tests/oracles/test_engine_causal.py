@@ -240,10 +240,12 @@ def test_a_rotary_base_that_depends_on_the_rows_length_sees_no_other_request() -
         assert output.loglikelihood == pytest.approx(nats, abs=TOLERANCE_NATS)
 
 
-def test_a_long_document_is_rows_without_a_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_blocks", [True, False])
+def test_a_long_document_is_rows_without_a_mask(monkeypatch: pytest.MonkeyPatch, in_blocks: bool) -> None:
     masks = []
     llama = model("llama")
     engine = causal_engine(llama, tokenizer(), batch_tokens=16)
+    engine.scorer.in_blocks = in_blocks
     forward = engine.network.hidden
     monkeypatch.setattr(
         engine.network,
@@ -252,7 +254,8 @@ def test_a_long_document_is_rows_without_a_mask(monkeypatch: pytest.MonkeyPatch)
     )
     output = score(engine, [ScoreRequest("", TEXT, whole_text=True)])
     assert_agree(output, [naive.rolling(llama, 0, ids_of(TEXT), WINDOW)])
-    assert masks == [None]
+    rows = math.ceil(engine.usage.tokens_distinct / 16)
+    assert masks == [None] * (rows if in_blocks else 1)  # the model's own attention is given all at once
 
 
 class OutOfMemory:
@@ -315,6 +318,7 @@ def test_out_of_memory_after_the_forward_pass_leaves_the_carried_cache_whole(
 
 def test_a_long_document_that_does_not_fit_at_once_is_run_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = causal_engine(model("gpt2"), tokenizer(), batch_tokens=16)
+    engine.scorer.in_blocks = False  # in blocks, a long text comes in pieces anyway
     trap = OutOfMemory(engine.scorer._run_row, row_size, 20)
     monkeypatch.setattr(engine.scorer, "_run_row", trap)
     requests = [ScoreRequest("", TEXT, whole_text=True), *(ScoreRequest(*pair) for pair in PAIRS)]
