@@ -41,6 +41,7 @@ from lmeval.engine.windows import choose_max_length, target_window
 from lmeval.errors import ModelError
 from lmeval.records import PLL_VARIANTS, ModelRecord
 
+NO_TOKENIZER = "the folder needs tokenizer.json (and tokenizer_config.json) beside config.json"
 MORE_TOKENS = 64  # than embeddings: added ones, of images or of roles, that no text of a task holds
 FEWER_TOKENS = 8  # times fewer than embeddings: no padding of a vocabulary is that long
 TOKENIZER_CONFIG = "tokenizer_config.json"
@@ -78,7 +79,7 @@ def load_encoder(source: ModelSource, options: ModelOptions) -> TextEncoder:
             raise needs_code(source.folder, f"the tokenizer of {source.name}") from error
         raise ModelError(
             f"the tokenizer of {source.name} does not load: {in_a_line(error)}",
-            fix="the folder needs tokenizer.json (and tokenizer_config.json) beside config.json",
+            fix=NO_TOKENIZER,
         ) from error
     return TextEncoder(tokenizer, source.name)
 
@@ -183,6 +184,8 @@ def check_tokenizer(model: Any, encoder: TextEncoder, kind: str, name: str) -> N
             f"the tokenizer of {name} is another model's: it has {where}",
             fix="put the tokenizer that the model was trained with into its folder",
         )
+    if not tokens:
+        raise ModelError(f"the tokenizer of {name} does not load: its files are not there", fix=NO_TOKENIZER)
     if rows is not None and FEWER_TOKENS * max(tokens, len(encoder.hf)) < rows:
         raise ModelError(
             f"the tokenizer of {name} is another model's, or not whole: it has {where}",

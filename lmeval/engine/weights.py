@@ -206,7 +206,9 @@ def _with_adapter(model: Any, adapter: Path) -> Any:
             fix="remove the key: no model that lmeval loads uses it",
         )
     try:
-        return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        with warnings.catch_warnings():  # of what PEFT asks transformers for
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
+            return PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
     except Exception as error:  # of its own classes too
         if is_out_of_memory(error):
             raise loading_needs_memory(str(adapter)) from error

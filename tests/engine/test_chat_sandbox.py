@@ -23,25 +23,27 @@ MESSAGES = [
 HONEST = {
     "macros and namespaces": "{% macro turn(m) %}<{{ m['role'] }}>{{ m.content | trim }}\n{% endmacro %}"
     "{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{{ ns.n ~ turn(m) }}{% endfor %}",
-    "generation, break and tojson": "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
-    "{% endgeneration %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}",
+    "generation, break and tojson": "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}"
+    "{{ m.content }}{% endgeneration %}{% break %}{% endif %}{{ m | tojson }}{% endfor %}",
     "text methods": "{{ bos_token }}{% for m in messages[1:] %}{{ m.content.split('</think>')[-1].lstrip().upper() }}"
     "{{ '%s' % loop.index0 }}{{ '{:>4}'.format(loop.index) }}{% endfor %}{{ messages | length * '=' }}",
-    "what is not there": "{% if tools is defined and tools %}x{% endif %}{{ missing }}{% for m in messages|selectattr('role',"
-    " 'equalto', 'user') %}{{ m.content }}{{ 'yes' if '2' in m.content else 'no' }}{% endfor %}{{ messages[::-1][0].content }}",
+    "what is not there": "{% if tools is defined and tools %}x{% endif %}{{ missing }}"
+    "{% for m in messages|selectattr('role', 'equalto', 'user') %}{{ m.content }}{{ '!' if '2' in m.content }}"
+    "{% endfor %}{{ messages[::-1][0].content }}",
 }
 HOSTILE = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "repetition": "{{ 'a' * 10**12 }}",
     "power": "{{ 9**9**9 }}",
     "doubling": "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
-    "doubling a block": "{% set ns = namespace(x='aa') %}{% for i in range(60) %}{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}"
-    "{% set ns.x = y %}{% endfor %}",
+    "doubling a block": "{% set ns = namespace(x='aa') %}{% for i in range(60) %}"
+    "{% set y %}{{ ns.x }}{{ ns.x }}{% endset %}{% set ns.x = y %}{% endfor %}",
     "a filter's width": "{{ 'a' | center(10**11) }}",
     "a method's width": "{{ 'a'.rjust(10**11) }}",
     "a format's width": "{{ '{:99999999999}'.format(1) }}",
     "a percent's width": "{{ '%99999999999d' | format(1) }}",
-    "a macro that calls itself": "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "a macro that calls itself": "{% macro f(n) %}{% if n %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}"
+    "{{ f(60) }}",
     "one that never ends": "{% macro f(n) %}{{ f(n) }}{% endmacro %}{{ f(1) }}",
     "endless text": "{{ lipsum(n=10**8) }}",
     "replacement": "{{ ('a' * 100000).replace('a', 'b' * 100000) }}",
