@@ -13,8 +13,11 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
+import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -29,6 +32,10 @@ REACH_SECONDS = 5.0
 JOIN_SECONDS = 20
 FOLDER = "lmeval-ray-"
 LONGEST_FOLDER = 40  # characters: sockets lie in it, and their paths must fit 107
+
+# RFC 9113, 3.4: the client's preface and an empty SETTINGS frame; the server's first frame is one, too
+SETTINGS = b"\x04"
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\x00\x00\x00" + SETTINGS + b"\x00\x00\x00\x00\x00"
 
 Node = tuple[float, float]  # its cores and its GPUs
 
@@ -78,13 +85,25 @@ def join(address: str | None, num_workers: int) -> Any:
         options |= {"object_store_memory": STORE_BYTES} | _store_place()
         options |= {"_temp_dir": folder} if len(folder) <= LONGEST_FOLDER else {}
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _own_signals():
             warnings.simplefilter("ignore")  # what Ray deprecates of its own
             ray.init(address=address or "local", **options)
+    except SystemExit:  # what Ray makes of a SIGTERM while it starts
+        raise KeyboardInterrupt from None
     except Exception as error:  # it fails in many ways; all mean that there is no cluster to work with
         raise _no_cluster(address, str(error).strip().splitlines()[0] if str(error) else "") from error
     _silence_raylet()
     return ray
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep the handlers of this process: Ray puts its own in their place, under which nothing is saved."""
+    kept = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in kept:
+            signal.signal(number, handler)
 
 
 def _no_cluster(address: str | None, why: str) -> UsageError:
@@ -107,9 +126,24 @@ def _check_address(address: str) -> None:
             fix="give what `ray start --head` printed, or auto for the cluster of this machine",
         )
     try:
-        socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=REACH_SECONDS).close()
+        answers = _speaks_grpc(found[1].strip("[]"), int(found[2]))
     except OSError as error:
         raise _no_cluster(address, error.strerror or str(error)) from error
+    if not answers:
+        raise _no_cluster(address, "what answers there is not Ray")
+
+
+def _speaks_grpc(host: str, port: int) -> bool:
+    """Whether a server answers in HTTP/2, which gRPC does; of another kind Ray would end this process."""
+    with socket.create_connection((host, port), timeout=REACH_SECONDS) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") != "0":
+            return True  # it cannot be told from here
+        connection.settimeout(REACH_SECONDS)
+        connection.sendall(HTTP2_HELLO)
+        answer = b""
+        while len(answer) < 4 and (more := connection.recv(4 - len(answer))):
+            answer += more
+    return answer[3:4] == SETTINGS
 
 
 def _quieten(*, local: bool) -> None:
@@ -121,7 +155,7 @@ def _quieten(*, local: bool) -> None:
     )  # else it warns; we name the device ourselves
     environ.setdefault("RAY_gcs_server_request_timeout_seconds", str(JOIN_SECONDS))
     environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", str(JOIN_SECONDS))
-    if local:
+    if local and "ray" not in sys.modules:  # else it has read them
         # Ray's own way to the loopback: else it asks the network which address this machine has, and listens there
         environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
         environ["RAY_AUTH_MODE"] = "token"  # others on this machine must not be able to run code as this user

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from lmeval.engine.sources import ModelOptions
 from lmeval.errors import DeviceError, LmevalError, ModelError, WorkerError
+from lmeval.stopping import check, is_asked
 from lmeval.workers.cluster import Share
 from lmeval.workers.messages import Chunk, Facts, Outline, differences
 from lmeval.workers.shards import Shard, left_of
@@ -83,7 +84,8 @@ class Crew:
             max_task_retries=0,
             scheduling_strategy="SPREAD",
         )
-        given = (options, share.threads, os.getcwd(), os.environ.get("LMEVAL_CACHE"))
+        self.caches = os.environ.get("LMEVAL_CACHE")  # a cluster's own processes do not know it
+        given = (options, share.threads, os.getcwd(), self.caches)
         self._members = [Member(number, actor.remote(*given)) for number in range(share.num_workers)]
         self.facts: Facts | None = None
         for member in self._members:
@@ -97,9 +99,14 @@ class Crew:
             self._ray.kill(member.handle, no_restart=True)
         self._members = []
 
+    def living(self) -> list[Facts]:
+        """What the workers are that have the model loaded."""
+        ready = [member for member in self._members if member.doing != "describe"]
+        return [member.facts for member in ready if member.facts is not None]
+
     def call_all(self, method: str) -> list[Any]:
         """What a method of the workers gives, of those that live."""
-        calls = [getattr(m.handle, method).remote() for m in self._members if m.facts is not None]
+        calls = [getattr(m.handle, method).remote() for m in self._members if m.doing != "describe"]
         found = []
         for call in calls:
             try:
@@ -136,10 +143,16 @@ class Crew:
 
         Raises:
             LmevalError: As the engine raised it; WorkerError where workers died of it.
+            Stopped: The run was asked to stop, and every worker has delivered once more.
         """
+        heard: set[int] = set()  # of whom something came since the run was asked to stop
         while task.shards or any(member.doing == "run" for member in self._members):
-            self._hand_out(task)
+            if not is_asked():
+                self._hand_out(task)
+            elif all(member.number in heard for member in self._members if member.doing == "run"):
+                check()
             for member, result in self._wait(task):
+                heard |= {member.number} if is_asked() else set()
                 if member.doing != "run":  # it is described, or has planned: it is ready for shards
                     self._set(member)
                 elif result is not None:

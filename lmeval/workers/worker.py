@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from lmeval.engine.parts import ScorePlan
     from lmeval.engine.sources import ModelOptions
 
+PLANNED_BY = {"score": "plan_scores", "generate": "write_units", "classify": "text_units"}
 CHUNK_SECONDS = 0.5  # outputs are sent this often: what a killed driver loses
 
 
@@ -123,6 +124,8 @@ class Worker:
     def plan(self, job: Job) -> Outline | LmevalError:
         """Plan a job's requests."""
         try:
+            if not hasattr(self.engine, PLANNED_BY[job.kind]):  # it says itself that it cannot
+                list(getattr(self.engine, job.kind)([]))
             opened = self._open(job)
             if job.kind == "score":
                 plan = opened.plan
@@ -134,8 +137,7 @@ class Worker:
                     costs=plan.costs,
                     texts=None if plan.kept is None else plan.kept.texts,
                 )
-            units_of = self.engine.write_units if job.kind == "generate" else self.engine.text_units
-            return Outline(units=units_of(opened.requests))
+            return Outline(units=getattr(self.engine, PLANNED_BY[job.kind])(opened.requests))
         except LmevalError as error:
             self.job = None
             return error
