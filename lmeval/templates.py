@@ -69,9 +69,10 @@ class Template:
             return self.text(columns, doc_id)
         with _Failures(self, columns, doc_id):
             value = self._expression.make_module(_variables(columns)).result  # type: ignore[attr-defined]
-            if isinstance(value, jinja2.Undefined):
-                str(value)  # raises
             value = list(value) if isinstance(value, Iterator | range) else value
+            for item in value if isinstance(value, list | tuple) else (value,):
+                if isinstance(item, jinja2.Undefined):
+                    str(item)  # raises
             if weigh(value) > MAX_CHARACTERS:
                 raise Unprintable(f"gives more than {MAX_CHARACTERS:,} characters")
             return value

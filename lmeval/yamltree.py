@@ -145,11 +145,13 @@ def read_yaml(
     """
     try:
         with open_file(path, error, noun=noun, fix=fix) as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
+            raw = stream.read(MAX_FILE_BYTES + 1) or b""  # None of what would have to be waited for
     except OSError as failed:  # it was cut off or taken away meanwhile
         raise error(f"The {noun} cannot be read: {failed.strerror}.", where=str(path)) from None
     if len(raw) > MAX_FILE_BYTES:
-        raise error(f"The {noun} has more bytes than are allowed: allowed are {MAX_FILE_BYTES:,}.", where=str(path))
+        raise error(
+            f"The {noun} has more bytes than are allowed: allowed are {MAX_FILE_BYTES:,}.", where=str(path)
+        )
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as failed:

@@ -1,7 +1,8 @@
 """Hostile files by the thousand: task files, templates, gate files, run records and what else tests/fuzz/kinds.py has.
 
-    python -m simulations.fuzz                      # all kinds; writes simulations/fuzz.json and simulations/FUZZ.md
-    python -m simulations.fuzz --kinds A,B --examples 500
+    python -m simulations.fuzz                         # writes simulations/fuzz.json and simulations/FUZZ.md
+    python -m simulations.fuzz --kinds A,B             # the same of some kinds: the others' rows stay
+    python -m simulations.fuzz --kinds A --examples 9  # a few, and nothing is written
 
 Each kind's inputs are made by hypothesis from committed seeds and go through the code that the commands run, in a
 process that the system ends where one input takes more than WATCHDOG_SECONDS of processor time, in C code too, and
@@ -36,6 +37,7 @@ from tests.fuzz.kinds import KINDS
 SEED = 20240917
 EXAMPLES = 24_000  # of all kinds together
 CHUNK = 500  # inputs of one process
+WARM_UP = 20  # of them, which are tried once more before
 PROCESSES = 2
 WATCHDOG_SECONDS = 10
 MEMORY_BYTES = 2 * 2**30  # beyond what a process has when it begins
@@ -116,7 +118,9 @@ def try_kind(kind: str, examples: int, number: int, folder: Path, *, note: Path 
 
 def _work(kind: str, examples: int, number: int, folder: Path) -> None:
     """One process's part; what it found is the last line that it prints."""
-    try_kind(kind, 1, number, folder)  # what the first input loads is no part of the growth
+    try_kind(
+        kind, WARM_UP, number, folder
+    )  # libraries are loaded, which is no part of the growth, nor of the time
     size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY_BYTES,) * 2)
     found = try_kind(kind, examples, number, folder / "all", note=folder / "input.pickle")
@@ -148,12 +152,12 @@ def _run_part(kind: str, examples: int, number: int) -> Found:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def run(kinds: Sequence[str], examples: int) -> list[Found]:
-    """Try so many inputs, over all the kinds by their shares; what was found of each kind."""
-    shares = sum(KINDS[kind].share for kind in kinds)
+def run(kinds: Sequence[str], examples: int | None) -> list[Found]:
+    """Try so many inputs of each kind, or its share of EXAMPLES; what was found of each."""
+    shares = sum(kind.share for kind in KINDS.values())
     parts = []
     for kind in kinds:
-        wanted = -(-examples * KINDS[kind].share // shares)
+        wanted = examples or -(-EXAMPLES * KINDS[kind].share // shares)
         # every process gets a seed of its own, by its number in its kind
         parts += [(kind, min(CHUNK, wanted - at), SEED + at // CHUNK) for at in range(0, wanted, CHUNK)]
     with ThreadPoolExecutor(PROCESSES) as pool:
@@ -177,13 +181,12 @@ def _together(kind: str, parts: Sequence[Found]) -> Found:
 # ---- the page ----
 
 
-def row_of(found: Found, processes: int) -> Row:
+def row_of(found: Found) -> Row:
     """What is committed of a kind."""
     accepted = found.outcomes.get("accepted", 0)
     return {
         "kind": found.kind,
         "examples": found.examples,
-        "processes": processes,
         "accepted": accepted,
         "errors": dict(sorted((name, n) for name, n in found.outcomes.items() if name != "accepted")),
         "failures": len(found.failures),
@@ -226,8 +229,8 @@ def report(rows: Sequence[Row]) -> str:
 def main() -> None:
     """See the module."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kinds", help="with commas between; default: all, and the page is written")
-    parser.add_argument("--examples", type=int, default=EXAMPLES)
+    parser.add_argument("--kinds", help="with commas between; default: all")
+    parser.add_argument("--examples", type=int, help="of each kind; then no page is written")
     parser.add_argument("--part", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.part:
@@ -246,10 +249,13 @@ def main() -> None:
         )
         for failure in found.failures[:20]:
             print("  FAILED:", failure)
-    if options.kinds is None:
-        rows = [row_of(found, -(-found.examples // CHUNK)) for found in everything]
-        RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-        PAGE.write_text(report(rows), encoding="utf-8")
+    if options.examples is None:
+        old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else []
+        rows = {row["kind"]: row for row in old}
+        rows |= {found.kind: row_of(found) for found in everything}
+        kept = [rows[kind] for kind in KINDS if kind in rows]
+        RESULTS.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        PAGE.write_text(report(kept), encoding="utf-8")
     sys.exit(any(found.failures for found in everything))
 
 

@@ -241,10 +241,10 @@ def test_no_way_out_of_the_sandbox(source: str) -> None:
     ],
 )
 def test_runaway_templates_are_stopped(source: str) -> None:
-    begin = time.monotonic()
+    begin = time.process_time()
     with pytest.raises(TemplateError):
         make(source).text({"text": "x" * 5000}, 0)
-    assert time.monotonic() - begin < 5
+    assert time.process_time() - begin < 3
 
 
 def test_long_texts_are_fine_up_to_the_limit() -> None:
