@@ -83,4 +83,4 @@ class _Files:
         libraries = [version("torch"), version("transformers")]
         files = [self.weights_sha256, self.configs_sha256, [f.name for f in (*self.weights, *self.configs)]]
         identity = [source.name, source.revision, asdict(encoder.record())]
-        return canonical_sha256([files, identity, asdict(asked), ENGINE_VERSION, libraries])
+        return canonical_sha256([files, identity, asked, ENGINE_VERSION, libraries])
