@@ -336,8 +336,8 @@ def _ask(
     left = frozenset(i for i in range(len(requests)) if i not in done)
     try:
         with finishing_batches():
-            for index, output in _run(requests, left, engine):
-                _require_finite(output, index)
+            for index, answer in _run(requests, left, engine):
+                output = answer if _is_finite(answer) else _asked_alone(requests[index], index, answer, engine)
                 done[index] = output
                 if before is not None:
                     before.put(index, output, engine.usage)
@@ -398,12 +398,26 @@ def _numbered(
         raise
 
 
-def _require_finite(output: Output, index: int) -> None:
-    """Stop at the first likelihood that is no number: nothing that follows could make up for it."""
-    if isinstance(output, ScoreOutput) and not math.isfinite(output.loglikelihood):
+def _is_finite(output: Output) -> bool:
+    """False for a likelihood that is no number."""
+    return not isinstance(output, ScoreOutput) or math.isfinite(output.loglikelihood)
+
+
+def _asked_alone(request: Request, index: int, given: Output, engine: Engine) -> Output:
+    """The output of a request by itself, where it is no number among others: what is none spoils its row.
+
+    Raises:
+        NumericError: It is no number by itself either. Nothing that follows could make up for it.
+    """
+    output = given
+    if isinstance(request, ScoreRequest) and getattr(engine, "num_workers", None) is None:
+        ((_, output),) = engine.score([request])
+    if not _is_finite(output):
+        assert isinstance(output, ScoreOutput)
         error = NumericError(f"the log-likelihood is {output.loglikelihood}", fix=NOT_FINITE)
         error.index = index
         raise error
+    return output
 
 
 def _named(

@@ -20,7 +20,7 @@ T = TypeVar("T")
 # As torch, oneDNN, cuBLAS, cuDNN, MPS and the C++ library say it; most of them raise a plain RuntimeError
 NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|cannot allocate memory|bad_alloc|"
-    r"CU(BLAS|DNN|SOLVER|SPARSE)_STATUS_ALLOC_FAILED|could not create a memory object|Unable to allocate",
+    r"CU(BLAS|DNN|SOLVER|SPARSE)_STATUS_ALLOC_FAILED|could not create a (memory object|primitive)|Unable to allocate",
     re.I,
 )
 FAILED = re.compile(
@@ -135,7 +135,8 @@ def told_apart(device: str, batch_tokens: Callable[[], int]) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise MemoryShortError(
-                f"the memory of {device} does not hold the smallest step of this model ({batch_tokens()} tokens)",
+                f"the memory of {device} does not hold the smallest step of this model ({batch_tokens()} tokens): "
+                f"{_first_line(error)}",
                 fix="what was finished is kept: run the same command again where more memory is free, or begin anew "
                 "with --dtype bfloat16, --device-map auto or a smaller --max-length",
             ) from error
