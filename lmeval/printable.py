@@ -16,6 +16,11 @@ def printable(text: str) -> str:
     )
 
 
+def printable_lines(text: str) -> str:
+    """The same of a text that keeps its lines and tabs."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+
+
 def ending(text: str, length: int) -> str:
     """The last so many characters, printable: of a prompt the document's own part."""
     return printable(text if len(text) <= length else "…" + text[-length:])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -532,3 +533,40 @@ def test_the_schema_has_every_type_and_no_inner_field() -> None:
         assert definition["additionalProperties"] is False
         assert {"name", "type", "dataset"} <= set(definition["required"])
     assert set(schema["else"]["discriminator"]["mapping"]) == set(TASK_TYPES)
+
+
+# ---- limits ----
+
+HEAD = 'name: a\ntype: classification\ndataset: {path: a.jsonl}\ncontext: "{{ q }}"\nlabel: 0\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (
+            HEAD + "choices: [" + ", ".join(f'"{{{{ a{n} }}}}"' for n in range(9_000)) + "]\n",
+            "30,000 words and signs",
+        ),
+        (HEAD + "choices: [a, b]\nvariants: [" + "{}, " * 1_001 + "]\n", "1,001 variants; allowed are 1,000"),
+        (
+            HEAD + "tags: [" + "a, " * 4_000 + "]\nchoices: [a, b]\nvariants: [" + "{}, " * 500 + "]\n",
+            "fewer where the file is long",
+        ),
+        (HEAD + "choices: [a, b]\n" + "".join(f"k{n}: 1\n" for n in range(9_000)), "The first 12 problems"),
+        (
+            HEAD + "".join(f"k{n}: 1\n" for n in range(99)) + "variants: [" + "{}, " * 200 + "]\n",
+            "The first 12",
+        ),
+        (
+            HEAD + "choices: [a, b]\nmetrics: [" + ", ".join(f"m{n}" for n in range(19_000)) + "]\n",
+            "unknown metric",
+        ),
+        (HEAD + "choices: [a, b]\nfewshot: " + "x" * 190_000 + "\n", "more characters|found"),
+    ],
+)
+def test_a_huge_file_is_refused_soon_and_in_few_words(write: Write, text: str, what: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(TaskError, match=what) as caught:
+        load_task_file(write(text))
+    assert len(str(caught.value)) < 4_000
+    assert time.process_time() - begin < 2

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lmeval.errors import TaskError
-from lmeval.yamltree import MAX_DEPTH, parse_yaml
+from lmeval.yamltree import MAX_DEPTH, MAX_KEY, MAX_SCALAR, MAX_VALUES, parse_yaml, read_yaml
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,78 @@ def test_an_alias_bomb_is_refused() -> None:
     bomb = "a: &a [x, x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(9))
     with pytest.raises(TaskError, match="aliases"):
         parse_yaml(bomb, "f.yaml")
+
+
+# ---- limits ----
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a: [" + "1, " * MAX_VALUES + "1]", "More than 20,000 keys and values."),
+        ("".join(f"k{n}: {{}}\n" for n in range(MAX_VALUES)), "More than 20,000 keys and values."),
+        ("a: " + "x" * (MAX_SCALAR + 1), "A value of 200,001 characters"),
+        ("a: |\n  " + "x" * (MAX_SCALAR + 1), "allowed are 200,000"),
+        ("x" * (MAX_KEY + 1) + ": 1", "A key of 201 characters"),
+        # libyaml compares each of them with all before it
+        ("".join(f"%TAG !a{n}! tag:x\n" for n in range(40_000)) + "---\na: 1\n", "lines begin with %"),
+        ("\x85%TAG !a! b" * 40_000, "lines begin with %"),
+        ("&a " * 100_000, "Not valid YAML"),
+        ("? " * 100_000, "A key must be a plain word"),
+        ("- " * 100_000, "Nested more than"),
+        ("{a: " * 100_000, "Nested more than"),
+        ("a: 1\n" + "<<: {b: 1}\n" * 2, 'The key "<<" is given twice'),
+        ("--- a\n" * 100_000, "A second YAML document"),
+    ],
+)
+def test_what_is_beyond_a_limit_is_refused_soon(text: str, what: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(TaskError) as caught:
+        parse_yaml(text, "f.yaml")
+    assert what in str(caught.value)
+    assert len(str(caught.value)) < 4_000
+    assert time.process_time() - begin < 1
+
+
+def test_merge_keys_and_anchors_are_nothing_special() -> None:
+    tree, _ = parse_yaml("a: &x 10000000000000000000000\n<<: b\nc: 1e9999\nd: 0x10\ne: 1:30\n", "f.yaml")
+    assert tree == {"a": 1e22, "<<": "b", "c": float("inf"), "d": "0x10", "e": "1:30"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "what"),
+    [
+        (b"a: 1\n" * 200_001, "allowed are 1,000,000"),
+        (b"a" * 1_000_001, "allowed are 1,000,000"),
+        ("a: 1\n".encode("utf-16"), "is not UTF-8"),
+        (b"a: 1\nb: \xed\xa0\x80\n", "is not UTF-8"),
+        (b"a: \x00\n", "#x0000"),
+        (b"a: \x1b[31m\n", "#x001b"),
+    ],
+)
+def test_bytes_that_are_no_yaml(tmp_path: Path, raw: bytes, what: str) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_bytes(raw)
+    with pytest.raises(TaskError, match=what) as caught:
+        read_yaml(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_bytes("\ufeffa: 1\n".encode())
+    assert read_yaml(file)[0] == {"a": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes with names")
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    (tmp_path / "loop").symlink_to("loop")
+    with (tmp_path / "huge").open("wb") as stream:
+        stream.truncate(100_000_000)
+    begin = time.monotonic()
+    for name in ("pipe", "zero", "loop", "huge", "none", "a\0b", "."):
+        with pytest.raises(TaskError):
+            read_yaml(tmp_path / name)
+    assert time.monotonic() - begin < 5

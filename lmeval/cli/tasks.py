@@ -16,6 +16,7 @@ from rich.text import Text
 from lmeval.cli.options import Offline
 from lmeval.cli.task_templates import example_documents, new_task_file
 from lmeval.errors import LmevalError, TaskError, UsageError, did_you_mean
+from lmeval.printable import printable, printable_lines
 from lmeval.records import Prompt
 from lmeval.requests import WRITTEN
 from lmeval.task import (
@@ -44,11 +45,11 @@ def list_tasks(tasks_dir: TasksDirs = None) -> None:
         for s in all_tasks(tasks_dir or ())
     ]
     if not sys.stdout.isatty():
-        typer.echo("\n".join("\t".join(row) for row in (columns, *rows)))
+        typer.echo("\n".join("\t".join(map(printable, row)) for row in (columns, *rows)))
         return
     table = Table(*columns, box=None)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)
 
 
@@ -74,7 +75,7 @@ def show(
         if num_fewshot is not None and spec.takes_shots:
             spec = spec.model_copy(update={"num_fewshot": num_fewshot})
         for line in _facts(spec):
-            console.print(line)
+            console.print(printable_lines(line))
         where = {
             "data_root": data_root,
             "offline": offline,
@@ -89,7 +90,7 @@ def show(
                 for text in _marked(spec, prompt, count_tokens):
                     console.print(text)
             for line in _read_by_head(head):
-                console.print(line)
+                console.print(printable_lines(line))
         console.print()
 
 
@@ -111,7 +112,9 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise TaskError("\n\n".join(map(str, errors)))
+        for error in errors:
+            typer.echo(f"error: {error}\n", err=True)
+        raise TaskError(f"{len(errors)} of {len(files)} task files are not valid.")
 
 
 @tasks_app.command()
@@ -225,14 +228,17 @@ def _marked(spec: TaskSpec, prompt: Prompt, count_tokens: CountTokens | None) ->
         until = getattr(spec, "stop", ())
         limit = f"at most {getattr(spec, 'max_new_tokens', 0)} tokens, up to {json.dumps(list(until))}"
         yield Text.assemble(
-            prompt.context, (f"⟦written: {limit}⟧", SCORED), _tokens(count_tokens, prompt.context)
+            printable_lines(prompt.context),
+            (f"⟦written: {limit}⟧", SCORED),
+            _tokens(count_tokens, prompt.context),
         )
         for reference in prompt.references:
             yield Text(f"reference: {reference!r}")
     elif prompt.choices is None or spec.type == "cloze":
         assert prompt.target is not None
         tokens = _tokens(count_tokens, prompt.context, prompt.target)
-        yield Text.assemble(prompt.context, (f"⟦{prompt.target}⟧", SCORED), prompt.suffix, tokens)
+        before, target, after = map(printable_lines, (prompt.context, prompt.target, prompt.suffix))
+        yield Text.assemble(before, (f"⟦{target}⟧", SCORED), after, tokens)
         for choice in prompt.choices or ():
             yield Text(f"choice: {choice!r}")
     else:
@@ -242,12 +248,13 @@ def _marked(spec: TaskSpec, prompt: Prompt, count_tokens: CountTokens | None) ->
 def _marked_choices(prompt: Prompt, count_tokens: CountTokens | None) -> Iterator[Text]:
     assert prompt.choices is not None
     if prompt.context:
-        yield Text(prompt.context)
+        yield Text(printable_lines(prompt.context))
     contexts = prompt.contexts or ("",) * len(prompt.choices)
     for index, (own_context, choice) in enumerate(zip(contexts, prompt.choices, strict=True)):
         right = "*" if index == prompt.label else " "
         tokens = _tokens(count_tokens, prompt.context or own_context, choice)
-        yield Text.assemble(f"{right} {index}: {own_context}", (f"⟦{choice}⟧", SCORED), tokens)
+        before, scored = printable_lines(own_context), printable_lines(choice)
+        yield Text.assemble(f"{right} {index}: {before}", (f"⟦{scored}⟧", SCORED), tokens)
 
 
 def _tokens(count_tokens: CountTokens | None, context: str, scored: str | None = None) -> str:

@@ -186,9 +186,21 @@ def test_validate_reports_every_broken_file_and_still_the_good_ones(folder: Path
     (folder / "a.yaml").write_text("type: close\n")
     result = invoke("validate", "a.yaml", "missing.yaml", "mine/mytask.yaml")
     assert isinstance(result.exception, TaskError)
-    assert "a.yaml:1, key type" in str(result.exception)
-    assert "missing.yaml" in str(result.exception)
+    assert str(result.exception) == "2 of 3 task files are not valid."
+    assert "a.yaml:1, key type" in result.output
+    assert "missing.yaml" in result.output
     assert "mine/mytask.yaml: ok" in result.output
+
+
+def test_nothing_of_a_stranger_moves_the_cursor(folder: Path) -> None:
+    (folder / "docs.jsonl").write_text('{"q": "a\\u001b[2J\\u202eb\\tc\\nd", "a": "\\u001b]0;x\\u0007"}\n')
+    text = FILE.replace("words [in brackets]", '"red\\e[31m"').replace("num_fewshot: 1", "num_fewshot: 0")
+    (folder / "mine" / "mytask.yaml").write_text(text)
+    (folder / "docs.jsonl").rename(folder / "mine" / "docs.jsonl")
+    for output in (run("show", "mine/mytask.yaml"), run("list", "--tasks-dir", "mine")):
+        assert not {"\x1b", "\x07", "\u202e"} & set(output)
+        assert "red\\u001b[31m" in output
+    assert "a\\u001b[2J\\u202eb       c\nd" in run("show", "mine/mytask.yaml")
 
 
 # ---- new ----

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -185,3 +186,20 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_bytes(b"#" * 1_000_001)
     with pytest.raises(UsageError, match="allowed are 1,000,000"):
         load_gate_file(tmp_path / "large.yaml")
+
+
+@pytest.mark.parametrize(
+    "share", ["9" * 150_000, " " * 150_000, "9" * 90_000 + ".%", "0." + "9" * 90_000 + "%"]
+)
+def test_a_long_share_takes_no_time(tmp_path: Path, share: str) -> None:
+    begin = time.process_time()
+    with pytest.raises(UsageError, match="allowed is a percentage"):
+        load_rule(tmp_path, f'{{noninferior: {{relative: "{share}"}}}}')
+    assert time.process_time() - begin < 1
+
+
+def test_globs_and_rules_are_bounded(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at most 200"):
+        load(tmp_path, 'version: 1\ngates:\n  - {task: "' + "*a" * 101 + '", rule: {min: 0.1}}\n')
+    with pytest.raises(UsageError, match="at most 1000"):
+        load(tmp_path, "version: 1\ngates:\n" + "  - {task: t, rule: {min: 0.1}}\n" * 1_001)
