@@ -25,6 +25,7 @@ NAME = "lmeval"
 BLOCK_TOKENS = (
     128  # a block of a row closes at so many; on a CPU longer ones cost more a token, shorter ones more calls
 )
+QUERY_STEP, KEY_STEP = 32, 64  # sizes of a block's products are multiples of these
 
 # query (1, query heads, T, width), key and value (1, heads, T', width), scaling, softcap -> (1, T, query heads, width)
 Attend = Callable[[Tensor, Tensor, Tensor, float, float | None], Tensor]
@@ -78,14 +79,18 @@ def attending(network: Network, attend: Attend) -> Iterator[None]:
 
 
 class Block(NamedTuple):
-    """Queries `begin:end` of a row; their keys are the path's first `seen`, then the row's `own:end`."""
+    """Queries `begin:end` of a row; their keys are the path's first `seen`, then the row's `own:end`.
+
+    Both are padded to T queries and T' keys: oneDNN makes code for each shape and keeps up to a megabyte of it.
+    """
 
     begin: int
     end: int
     own: int
     seen: int
+    size: int  # T
     visible: int  # keys before the first that any of these queries may not look at
-    hidden: Tensor  # (T, keys - visible) whether a query may not look at a key
+    hidden: Tensor  # (T, T' - visible) whether a query may not look at a key
 
 
 class RowAttention:
@@ -106,9 +111,14 @@ class RowAttention:
                 queries = np.arange(row.begin + begin, row.begin + end)[:, None]
                 keys = np.concatenate([row.path[:seen], np.arange(row.begin + own, row.begin + end)])
                 hidden = (keys > queries) | (queries >= forest.subtree_end[keys])
-                visible = int(hidden.any(axis=0).argmax()) if hidden.any() else len(keys)
-                mask = torch.from_numpy(np.ascontiguousarray(hidden[:, visible:])).to(device)
-                self.blocks.append(Block(begin, end, own, seen, visible, mask))
+                visible = int(np.append(hidden.any(axis=0), True).argmax())
+                size, num_keys = _rounded(end - begin, QUERY_STEP), _rounded(len(keys), KEY_STEP)
+                mask = np.zeros((size, num_keys - visible), dtype=np.bool_)
+                mask[: end - begin, : len(keys) - visible] = hidden[:, visible:]
+                mask[:, len(keys) - visible :] = True
+                self.blocks.append(
+                    Block(begin, end, own, seen, size, visible, torch.from_numpy(mask).to(device))
+                )
 
     def __call__(
         self, query: Tensor, key: Tensor, value: Tensor, scaling: float, softcap: float | None
@@ -116,20 +126,26 @@ class RowAttention:
         """See Attend; keys and values are the path's, then the row's."""
         out = query.new_empty((1, query.shape[2], query.shape[1], value.shape[-1]))
         for block in self.blocks:
+            length = block.end - block.begin
+            queries = query.new_zeros((query.shape[1], block.size, query.shape[-1]))
+            queries[:, :length] = query[0, :, block.begin : block.end]
             keys, values = (self._seen_by(block, states[0]) for states in (key, value))
-            out[0, block.begin : block.end] = _by_products(
-                query[0, :, block.begin : block.end], keys, values, block, scaling, softcap
-            )
+            out[0, block.begin : block.end] = _by_products(queries, keys, values, block, scaling, softcap)[
+                :length
+            ]
         return out
 
     def _seen_by(self, block: Block, states: Tensor) -> Tensor:
-        """Keys or values (heads, path + row, width) that a block looks at."""
-        own = slice(self.num_path + block.own, self.num_path + block.end)
-        if block.seen == own.start:  # all before: nothing to copy
-            return states[:, : own.stop]
-        if not block.seen:
-            return states[:, own]
-        return torch.cat([states[:, : block.seen], states[:, own]], dim=1)
+        """Keys or values (heads, T', width) that a block looks at, of those (heads, path + row, width) of its row."""
+        own = states[:, self.num_path + block.own : self.num_path + block.end]
+        heads, length, width = own.shape
+        rest = block.visible + block.hidden.shape[1] - block.seen - length
+        return torch.cat([states[:, : block.seen], own, states.new_zeros((heads, rest, width))], dim=1)
+
+
+def _rounded(size: int, step: int) -> int:
+    """The next multiple of a step."""
+    return -(-size // step) * step
 
 
 def _by_products(

@@ -32,9 +32,8 @@ from lmeval.engine.rows import (
     depends_on_length,
     packed_reach,
     passed_by,
-    restore,
+    rewind,
     row_hidden,
-    snapshot,
 )
 from lmeval.engine.slots import SlotRows
 from lmeval.engine.tokenization import Ids, TextEncoder, Window, causal_windows, generation_prompts
@@ -176,15 +175,15 @@ class CausalScorer:
                     walk.begin, walk.path = row.end, row.next_path
                     continue
                 assert np.array_equal(walk.held, row.path)
-                kept = snapshot(walk.cache)
                 done = attempt(
                     partial(self._run_row, forest, row, walk.cache, top, use.scores),
                     partial(self.halve_rows, row.end - row.begin),
                 )
                 if done is None:
-                    walk.cache = restore(kept)
+                    walk.cache = rewind(walk.cache, len(row.path))
                     break
-                scored, walk.cache = done
+                scored, cache = done
+                walk.cache = None if cache is None else carry(cache, row)
                 walk.begin, walk.path, walk.held = row.end, row.next_path, row.next_path
                 if scored is not None:
                     yield scored
@@ -232,7 +231,7 @@ class CausalScorer:
                 hidden, nodes - row.begin, query, forest.query_token[low:high], top
             )
             scored = (forest.query_slot[low:high], picked)
-        return scored, carry(cache, row) if keep and cache is not None else None
+        return scored, cache if keep else None
 
     def _plain(
         self, windows: Sequence[Window], slots: Int, top: int = 0, wanted: Mask | None = None

@@ -77,14 +77,13 @@ def passed_by(cache: DynamicCache | None, held: Int, row: Row) -> tuple[DynamicC
     return keep_nodes(cache, held, kept), kept
 
 
-def snapshot(cache: DynamicCache | None) -> list[tuple[Tensor, Tensor]] | None:
-    """The cache's tensors; a forward replaces them and leaves these whole."""
-    return None if cache is None else [(layer.keys, layer.values) for layer in cache.layers]
-
-
-def restore(kept: list[tuple[Tensor, Tensor]] | None) -> DynamicCache | None:
-    """A cache as it was when `snapshot` took it."""
-    return None if kept is None else DynamicCache(kept)
+def rewind(cache: DynamicCache | None, length: int) -> DynamicCache | None:
+    """A cache whose layers a forward that failed may have grown, with its first `length` nodes alone."""
+    if cache is None or not length:
+        return None
+    for layer in cache.layers:
+        layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
+    return cache
 
 
 def depends_on_length(config: Any) -> bool:

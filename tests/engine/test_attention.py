@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmeval.engine.attention import RowAttention, block_bounds
+from lmeval.engine.attention import KEY_STEP, QUERY_STEP, RowAttention, block_bounds
 from lmeval.engine.plan import Forest, build_forest, cut_rows
 from lmeval.engine.rows import subtree_mask
 from lmeval.engine.tokenization import Window
@@ -67,3 +67,18 @@ def test_attention_in_blocks_is_that_under_the_dense_mask(
         )
         compared += 1
     assert compared > 3
+
+
+def test_blocks_are_of_few_shapes() -> None:
+    rng = np.random.default_rng(1)
+    forest = forest_of([rng.integers(0, 50, int(n)).tolist() for n in rng.integers(20, 900, 40)])
+    shapes, blocks = set(), 0
+    for row in cut_rows(forest, 512, 512):
+        for block in RowAttention(forest, row, torch.device("cpu")).blocks:
+            keys = block.visible + block.hidden.shape[1]
+            assert block.hidden.shape[0] == block.size >= block.end - block.begin
+            shapes.add((block.size, keys))
+            blocks += 1
+    assert blocks > 150
+    assert all(size % QUERY_STEP == 0 and keys % KEY_STEP == 0 for size, keys in shapes)
+    assert len(shapes) < blocks / 3
