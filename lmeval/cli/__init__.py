@@ -28,10 +28,14 @@ from lmeval.cli.selftest import selftest
 from lmeval.cli.streams import guarded_streams
 from lmeval.cli.tasks import tasks_app
 from lmeval.engine.lean import own_process
-from lmeval.errors import LmevalError, UsageError
+from lmeval.errors import LmevalError, MemoryShortError, UsageError
 from lmeval.offline import end_offline, no_telemetry
 
 EXIT_INTERRUPTED = 130
+NO_MEMORY = MemoryShortError(
+    "this machine's memory ran out",
+    fix="what was finished is kept: free some memory, or take fewer tasks at a time, and run the same command again",
+)
 INTERRUPTED = "interrupted: no run was under way; what was finished before is kept"
 KEPT = "interrupted: what was scored is kept; go on with"
 
@@ -105,6 +109,8 @@ def _run_app() -> int:
         return _fail(error)
     except PARSE_ERROR as error:
         return _fail(_parse_error(error))
+    except MemoryError:
+        return _fail(NO_MEMORY)
     except (KeyboardInterrupt, typer.Abort):
         code = EXIT_INTERRUPTED
     if code == EXIT_INTERRUPTED:  # which is also what typer makes of a KeyboardInterrupt

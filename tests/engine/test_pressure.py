@@ -314,6 +314,16 @@ def test_a_run_whose_device_fails_leaves_with_1_and_is_gone_on_with(tmp_path: Pa
         assert (folder / "samples" / samples.name).read_bytes() == samples.read_bytes()
 
 
+def test_memory_that_runs_out_beside_the_model_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_job(*arguments: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lmeval.run.run_job", run_job)
+    ran = lmeval("run", "--model", "demo", "--tasks", "demo_cloze")
+    assert ran.code == 2
+    assert ran.err.startswith("error: this machine's memory ran out") and "Traceback" not in ran.err
+
+
 LIMITED = """
 import resource, sys
 from lmeval.engine.kinds import load_config
