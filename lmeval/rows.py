@@ -24,7 +24,7 @@ BOM = b"\xef\xbb\xbf"
 MAX_ROW_BYTES = 2**26  # a long book has a fiftieth of it
 MAX_JSON_BYTES = 2**30  # of a file that is one list: its text is kept
 # A Parquet file may unpack to this much, or to so many times its own size where that is more
-MAX_PARQUET_BYTES = 2**30
+MAX_PARQUET_BYTES = 2**28
 MAX_PARQUET_RATIO = 100
 PARQUET_BATCH = 1024  # rows
 

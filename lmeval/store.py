@@ -116,7 +116,8 @@ def write_whole(path: Path, text: str) -> None:
     """Write a file aside and rename it: it is there whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        aside.unlink(missing_ok=True)  # of a killed process, or a link that somebody laid there
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             write_all(descriptor, text.encode("utf-8"))
             os.fsync(descriptor)

@@ -112,8 +112,8 @@ def validate(files: Annotated[list[Path], typer.Argument(help="Task files.")]) -
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        for error in errors:
-            typer.echo(f"error: {error}\n", err=True)
+        for found in errors:
+            typer.echo(f"error: {found}\n", err=True)
         raise TaskError(f"{len(errors)} of {len(files)} task files are not valid.")
 
 

@@ -7,6 +7,7 @@ statistics are computed from the samples by the code that computed its value, an
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
@@ -102,6 +103,12 @@ def parse_record(value: Any, file: Path) -> RunRecord:
         record = TypeAdapter(RunRecord).validate_python(value)
     except ValidationError as error:
         raise StoreError(first_finding(error), where=str(file), fix=RUN_AGAIN) from None
+    try:
+        datetime.datetime.fromisoformat(record.created)
+    except ValueError:
+        raise StoreError(
+            f'The key "created" is {record.created!r:.60}, which is no time.', where=str(file), fix=RUN_AGAIN
+        ) from None
     for name, task in record.tasks.items():
         if not task.metrics:
             raise StoreError(f'The task "{name}" has no metrics.', where=str(file), fix=RUN_AGAIN)

@@ -78,7 +78,7 @@ def _whole(text: str) -> int:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text:.40} is beyond what a number holds")
+        raise ValueError(f"{text:.40} would be infinite")
     return number
 
 
