@@ -31,7 +31,7 @@ LEAST_STORE_BYTES = 80 * 2**20  # what Ray takes at the least
 REACH_SECONDS = 5.0
 JOIN_SECONDS = 20
 FOLDER = "lmeval-ray-"
-LONGEST_FOLDER = 40  # characters: sockets lie in it, and their paths must fit 107
+LONGEST_PLACE = 12  # characters of the folder that it is in: sockets lie in it, and their paths must fit 107
 
 # RFC 9113, 3.4: the client's preface and an empty SETTINGS frame; the server's first frame is one, too
 SETTINGS = b"\x04"
@@ -83,7 +83,7 @@ def join(address: str | None, num_workers: int) -> Any:
     if address is None:
         options |= {"num_cpus": max(num_cores(), num_workers, 1), "include_dashboard": False}
         options |= {"object_store_memory": STORE_BYTES} | _store_place()
-        options |= {"_temp_dir": folder} if len(folder) <= LONGEST_FOLDER else {}
+        options |= {"_temp_dir": folder}
     try:
         with warnings.catch_warnings(), _own_signals():
             warnings.simplefilter("ignore")  # what Ray deprecates of its own
@@ -172,13 +172,16 @@ def _silence_raylet() -> None:
 
 def _own_folder() -> str:
     """A folder for Ray's files; those of processes that were killed are removed."""
-    for left in Path(tempfile.gettempdir()).glob(FOLDER + "*"):
+    place = tempfile.gettempdir()
+    if len(place) > LONGEST_PLACE and Path("/tmp").is_dir():
+        place = "/tmp"
+    for left in Path(place).glob(FOLDER + "*"):
         pid = left.name.removeprefix(FOLDER).partition("-")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
             with contextlib.suppress(OSError):
-                if left.stat().st_uid == os.getuid() and not left.is_symlink():
+                if left.lstat().st_uid == os.getuid() and not left.is_symlink():
                     shutil.rmtree(left, ignore_errors=True)
-    return tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-")
+    return tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir=place)
 
 
 def _store_place() -> dict[str, Any]:

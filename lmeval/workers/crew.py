@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class Crew:
         self._ray, self.share = ray, share
         self._jobs = 0
         self.times: list[ShardTime] = []
+        self.plan_seconds: list[float] = []  # of each job, until its plan was here
         self.num_deaths = 0
         self.last_death = ""
         actor = ray.remote(Worker).options(
@@ -124,6 +126,7 @@ class Crew:
             LmevalError: The requests cannot be asked, or no worker is left.
         """
         self._jobs += 1
+        begin = time.perf_counter()
         job = Job(self._jobs, kind, (self._ray.put(list(requests)), self._ray.put(asked)))
         for member in self._members:
             # who still runs a shard of a job that was given up comes to this one after it
@@ -133,6 +136,7 @@ class Crew:
             for member, result in self._wait():
                 if member.doing == "plan":
                     self._set(member)
+                    self.plan_seconds.append(time.perf_counter() - begin)
                     return job, _value(result)
                 self._set(member, "plan", member.handle.plan.remote(job))
 

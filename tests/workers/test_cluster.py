@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -83,10 +84,26 @@ def test_an_address_where_nothing_listens_is_refused_in_seconds() -> None:
     assert time.monotonic() - begin < 2 * cluster.REACH_SECONDS
 
 
+@needs_ray
+def test_what_answers_but_is_not_ray_is_refused_in_seconds() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(UsageError, match="what answers there is not Ray"):
+            check_ray(f"127.0.0.1:{server.getsockname()[1]}")
+
+
 def test_folders_of_processes_that_were_killed_are_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cluster, "LONGEST_PLACE", 1000)
     gone = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
@@ -98,6 +115,13 @@ def test_folders_of_processes_that_were_killed_are_removed(
     assert own.is_dir()
     assert living.is_dir()
     assert dead.is_dir() is not Path("/proc/self").exists()
+
+
+def test_a_long_path_of_temporary_files_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = Path(cluster._own_folder())
+    folder.rmdir()
+    assert len(str(folder)) <= 39  # Ray's longest socket adds 68 characters, and 107 is the most
 
 
 def test_a_small_shared_memory_is_not_filled(monkeypatch: pytest.MonkeyPatch) -> None:

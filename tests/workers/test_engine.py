@@ -145,6 +145,16 @@ def test_it_is_the_same_model(two: WorkersEngine) -> None:
     assert two.usage.path == "packed"
 
 
+def test_what_is_started_here_is_for_this_user_on_this_machine(two: WorkersEngine) -> None:
+    import ray
+
+    assert [node["NodeManagerAddress"] for node in ray.nodes()] == ["127.0.0.1"]
+    assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
+    assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
 def test_scores_are_the_same_bits(two: WorkersEngine) -> None:
     one, requests = alone("demo"), scored()
     expected, cost = counted(one, lambda: one.score(requests))
