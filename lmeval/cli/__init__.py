@@ -85,6 +85,7 @@ def _on_signal(signum: int, frame: FrameType | None) -> None:
 
 def main() -> None:
     """Run the command and exit: 0, 1 (a crash), 2 (wrong input) or 130 (interrupted)."""
+    stopping.remember(None)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _on_signal)
     own_process()

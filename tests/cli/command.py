@@ -34,12 +34,13 @@ class Ran:
 def lmeval(*arguments: str | Path) -> Ran:
     """Run `lmeval` with these arguments."""
     out, err = io.StringIO(), io.StringIO()
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(sys, "argv", ["lmeval", *map(str, arguments)]))
         stack.enter_context(contextlib.redirect_stdout(out))
         stack.enter_context(contextlib.redirect_stderr(err))
-        stack.callback(signal.signal, signal.SIGTERM, handler)
+        for number, handler in handlers.items():
+            stack.callback(signal.signal, number, handler)
         try:
             main()
             code: object = 0

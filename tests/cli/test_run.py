@@ -381,3 +381,55 @@ def test_no_resume_starts_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     on = run("--json")
     assert json.loads(on.out)["efficiency"]["tokens_requested"] == 6 and calls == 3 + 6 + 4
     assert len(list((tmp_path / "out" / "demo").iterdir())) == 2
+
+
+LOADING = """
+import pathlib, sys, time
+from lmeval.engine import devices, kinds, loading
+def load(*arguments):
+    pathlib.Path(sys.argv[-1] + ".begun").touch()
+    time.sleep(60)
+loading.load_engine = load
+kinds.check_type = lambda *arguments: "causal"
+kinds.load_config = loading.load_encoder = devices.choose_device = lambda *arguments: None
+from lmeval.cli import main
+main()
+"""
+LONG = SLOW.replace("time.sleep(0.05)", "time.sleep(30 if len(scored) == 5 else 0)")
+
+
+@pytest.mark.parametrize(
+    ("script", "signals"),
+    [
+        (LOADING, [signal.SIGTERM]),
+        (LONG, [signal.SIGINT, signal.SIGINT]),
+        (LONG, [signal.SIGTERM, signal.SIGINT]),
+    ],
+    ids=["loading", "int twice", "term, then int"],
+)
+def test_loading_and_a_second_signal_stop_at_once(script: str, signals: list[int], tmp_path: Path) -> None:
+    file = write_task(tmp_path, "minimal_pairs", [{"good": f"{i}a", "bad": f"{i}b"} for i in range(20)])
+    arguments = [
+        "run",
+        "--model",
+        "demo",
+        "--tasks",
+        str(file),
+        "--no-cache",
+        "--output",
+        str(tmp_path / "out"),
+    ]
+    process = start(["-c", script, *arguments], tmp_path)
+    wait_for((tmp_path / "out.begun").exists, process)
+    begin = time.monotonic()
+    for number in signals:
+        time.sleep(0.3)
+        process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "") and time.monotonic() - begin < 20
+    if script is LOADING:
+        assert err == "interrupted: no run was under way; what was finished before is kept\n"
+        return
+    assert "what was scored is kept; go on with\n  lmeval run --model demo" in err
+    (journal,) = (tmp_path / "out").glob(f"*/*/{JOURNAL}")
+    assert journal.read_bytes().count(b"\n") == 2 + 5  # how it began, what the cache gave, and five scores
