@@ -142,7 +142,8 @@ def test_offline_opens_no_connection(folder: Path) -> None:
 
 
 def test_what_is_local_needs_no_connection(folder: Path) -> None:
-    lines = [*lines_of(), [*lines_of()[1], "--model", "classifier", "--tasks", "./my_classification.yaml"]]
+    local = lines_of()
+    lines = [*local[:3], [*local[1], "--model", "classifier", "--tasks", "./my_classification.yaml"]]
     codes, switches = watched(lines, folder)
     assert [attempts for _, attempts in codes] == [[]] * len(lines)
     assert [code for code, _ in codes][:3] == [0, 0, 0]
