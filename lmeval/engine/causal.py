@@ -488,7 +488,10 @@ class CausalEngine:
         if self._has_processors is False:
             return None
         ids = self.network.to_device(prompt)[None]
-        found = decode.configured_processors(self.network.model, ids, max_new_tokens=max_new_tokens)
+        ends = sorted(decode.eos_token_ids(self.network.model, self.encoder)) or None
+        found = decode.configured_processors(
+            self.network.model, ids, max_new_tokens=max_new_tokens, eos_token_id=ends
+        )
         self._has_processors = found is not None
         return found
 

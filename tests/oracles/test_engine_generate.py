@@ -334,6 +334,28 @@ def test_what_the_generation_configuration_does_to_logits_is_done(
         assert wanted != plain
 
 
+def test_a_least_length_holds_off_every_token_that_ends_a_text() -> None:
+    """Also the tokenizer's EOS, where the model's configuration names none."""
+    gpt2 = model("gpt2")
+    prompt = tokenizer()(PROMPTS[0])["input_ids"]
+    head = gpt2.lm_head.weight
+    before = head.detach().clone()
+    generation = gpt2.generation_config
+    assert generation.eos_token_id is None
+    try:
+        with torch.no_grad():  # EOS is what the model wants to write next
+            hidden = gpt2.transformer(torch.tensor([prompt])).last_hidden_state[0, -1]
+            head[tokenizer().eos_token_id] = hidden * 10
+        request = GenerationRequest(PROMPTS[0], NEVER, 9)
+        assert generate(causal_engine(gpt2, tokenizer()), [request])[0].num_tokens == 1
+        generation.update(min_new_tokens=5)
+        assert generate(causal_engine(gpt2, tokenizer()), [request])[0].num_tokens >= 5
+    finally:
+        generation.update(min_new_tokens=None)
+        with torch.no_grad():
+            head.copy_(before)
+
+
 # ---- sampling ----
 
 

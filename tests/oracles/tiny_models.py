@@ -232,7 +232,11 @@ def scale_up(model: Any, seed: int = 0, head: float = 0.6) -> Any:
 
 def causal_model(shape: str, vocabulary: int, seed: int = 0) -> Any:
     """A random causal model of a shape in CAUSAL."""
-    return scale_up(CAUSAL[shape](vocabulary), seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(
+            seed
+        )  # of what is neither map nor embedding: position embeddings, Mamba's convolutions
+        return scale_up(CAUSAL[shape](vocabulary), seed)
 
 
 def masked_model(shape: str, vocabulary: int, seed: int = 0) -> Any:
