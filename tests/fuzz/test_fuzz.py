@@ -11,7 +11,7 @@ from simulations.fuzz import PAGE, RESULTS, SEED, report, try_kind
 from tests.fuzz.kind import MAX_CPU_SECONDS
 from tests.fuzz.kinds import KINDS
 
-EXAMPLES = 40
+EXAMPLES = 8
 
 
 @pytest.mark.parametrize("kind", KINDS)
