@@ -11,7 +11,7 @@ from pathlib import Path
 from lmeval.errors import StoreError
 from lmeval.journal import Journal
 from lmeval.locks import one_at_a_time
-from lmeval.store import JOURNAL, slug
+from lmeval.store import JOURNAL, slug, sync_folder
 
 DIGITS = 10  # of the fingerprint, in a folder's name
 STAMP = "%Y%m%d-%H%M%S"
@@ -41,8 +41,9 @@ def open_run(
                 return Journal(found / JOURNAL, fingerprint, begin)
             folder = _new_folder(parent, fingerprint)
             try:
+                sync_folder(parent)
                 return Journal(folder / JOURNAL, fingerprint, begin)
-            except StoreError:
+            except (StoreError, OSError):
                 with suppress(OSError):  # what is left in it would never be looked at again
                     (folder / JOURNAL).unlink(missing_ok=True)
                     folder.rmdir()

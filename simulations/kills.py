@@ -1,6 +1,6 @@
 """Runs killed at random moments and gone on with: each must end as if nothing had happened. Writes KILLS.md.
 
-    python -m simulations.kills [--trials N] [--real N] [--only NAME]
+    python -m simulations.kills [--trials N] [--real N] [--only NAME] [--with "--workers 2"]
 
 A process that has imported everything forks; the child runs the command line's own `main`. It is killed by SIGKILL
 after a time drawn uniformly over the run, or by itself just before, within or behind a write drawn uniformly among
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -268,7 +269,7 @@ class Measured:
     cache: Path | None
 
 
-def measure(case: Case, folder: Path, scratch: Path) -> Measured:
+def measure(case: Case, folder: Path, scratch: Path, *, new_processes: bool = False) -> Measured:
     """Run a case to its end, twice: the second time it is timed, and must leave the same."""
     cache = None
     if case.cache == "part":
@@ -277,11 +278,14 @@ def measure(case: Case, folder: Path, scratch: Path) -> Measured:
         assert finish(spawn(first, folder, work)) == 0, (work / "log.txt").read_text()
         cache = work / "cache"
     lefts, seconds, writes = [], 0.0, 0
-    for counted in (True, False):
+    for counted in (not new_processes, False):
         work = _work(scratch, cache)
         count = work / "count"
         begin = time.monotonic()
-        code = finish(spawn(case, folder, work, counting(count) if counted else None))
+        if new_processes:
+            code = finish(spawn_new(case, folder, work))
+        else:
+            code = finish(spawn(case, folder, work, counting(count) if counted else None))
         assert code == 0, (work / "log.txt").read_text()
         seconds = time.monotonic() - begin
         writes = int(count.read_text()) if counted else writes
@@ -301,7 +305,8 @@ def trial(run: Measured, seed: str, scratch: Path, tally: Tally, *, new_processe
     """Kill a run up to MOST_KILLS times, let it end, and compare."""
     rng = random.Random(f"{run.case.name} {seed}")
     work = _work(scratch, run.cache)
-    seconds = run.seconds * (4 if new_processes else 1)  # they import everything anew
+    # forks were timed where there are any, and a process of its own imports everything anew
+    seconds = run.seconds * (4 if new_processes and run.writes else 1)
     is_done = False
     for _ in range(rng.randint(1, MOST_KILLS)):
         if new_processes:
@@ -405,6 +410,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", type=int, default=REPEATS, help="of each case")
     parser.add_argument("--real", type=int, default=REAL, help="of them by new processes")
     parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument(
+        "--with", dest="added", default="", help="further words of every command; all processes are new"
+    )
     parser.add_argument("--output", type=Path, default=HERE / "KILLS.md")
     options = parser.parse_args(arguments)
     tallies: dict[str, Tally] = {}
@@ -412,17 +420,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scratch, folder = Path(place) / "runs", Path(place) / "cases"
         scratch.mkdir()
         folder.mkdir()
-        cases = [case for case in CASES if options.only in case.name]
-        warm_up(cases, folder, scratch)
+        added = tuple(shlex.split(options.added))
+        chosen = [case for case in CASES if options.only in case.name]
+        cases = [replace(case, options=(*case.options, *added)) for case in chosen]
+        if added:
+            make_cases(folder)
+        else:
+            warm_up(cases, folder, scratch)
         for case in cases:
-            run, tally = measure(case, folder, scratch), tallies.setdefault(case.name, Tally())
+            run = measure(case, folder, scratch, new_processes=bool(added))
+            tally = tallies.setdefault(case.name, Tally())
             for number in range(options.trials):
-                trial(run, str(number), scratch, tally, new_processes=number < options.real)
+                trial(run, str(number), scratch, tally, new_processes=number < options.real or bool(added))
             print(
                 f"{case.name}: {sum(tally.kills.values())} kills, {tally.resumed} resumed, {tally.wrong}",
                 flush=True,
             )
-    if not options.only:
+    if not options.only and not (added and options.output == HERE / "KILLS.md"):
         options.output.write_text(report(tallies), encoding="utf-8")
     return int(any(tally.wrong for tally in tallies.values()))
 

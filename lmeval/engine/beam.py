@@ -93,7 +93,12 @@ class Searcher:
                 if outputs is None:
                     continue
                 queue = queue[len(batch) :]
-                yield from ((i, o) for i, o in zip(batch, outputs, strict=True) if wanted[i])
+                steps = max(output.num_tokens for output in outputs)
+                for index, output in zip(batch, outputs, strict=True):
+                    if wanted[index]:  # counted one by one, as they are kept
+                        self.usage.tokens_generated += output.num_tokens
+                        self.usage.slot_steps += steps
+                        yield index, output
 
     def _halve_rows(self, count: int, num_beams: int) -> bool:
         if count == 1:
@@ -168,8 +173,6 @@ class Searcher:
     def _count(self, num_beams: int, ids: Tensor, outputs: Sequence[GenerationOutput]) -> None:
         """Add a search to the usage; other hypotheses may have run on behind the best one."""
         steps = max(output.num_tokens for output in outputs)
-        self.usage.tokens_generated += sum(output.num_tokens for output in outputs)
-        self.usage.slot_steps += steps * len(outputs)
         # a causal model reads each prompt once a beam, an encoder once
         read = ids.numel() * (1 if self.is_seq2seq else num_beams)
         self.usage.tokens_computed += read + (steps - 1) * num_beams * len(outputs)

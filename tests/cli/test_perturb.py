@@ -171,19 +171,26 @@ def test_a_run_that_was_stopped_goes_on_with_its_perturbed_part(
 ) -> None:
     """The record cannot be written at first: the next run finds plain and perturbed outputs in the journal."""
     from lmeval import run as run_module
+    from lmeval.engine.causal import CausalEngine
     from lmeval.errors import StoreError
+    from lmeval.run_record import without_times
 
     def fail(*arguments: object, **options: object) -> None:
         raise StoreError("no room")
 
+    output = tmp_path / "out"
     with monkeypatch.context() as patch:
         patch.setattr(run_module, "finish_run", fail)
-        assert run(tmp_path, "--perturb", "typos", tasks="demo_cloze").code == 2
-    ran = run(tmp_path, "--perturb", "typos", tasks="demo_cloze")
+        assert run(output, "--perturb", "typos", tasks="demo_cloze").code == 2
+    with monkeypatch.context() as patch:
+        patch.setattr(CausalEngine, "score", None)  # nothing is asked of the model
+        ran = run(output, "--perturb", "typos", tasks="demo_cloze")
     assert ran.code == 0, ran.err
-    record = record_of(ran.folder(tmp_path))
-    assert record["efficiency"]["tokens_computed"] == 0
+    record = record_of(ran.folder(output))
     assert record["tasks"]["demo_cloze"]["perturbed"]["typos"]["num_changed"] > 0
+    whole = run(tmp_path / "whole", "--perturb", "typos", "--no-cache", tasks="demo_cloze")
+    expected = record_of(whole.folder(tmp_path / "whole")) | {"command": record["command"]}
+    assert without_times(record) == without_times(expected)
 
 
 @pytest.mark.parametrize(
