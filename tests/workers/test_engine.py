@@ -161,8 +161,7 @@ def test_scores_are_the_same_bits(two: WorkersEngine) -> None:
     found, spent = counted(two, lambda: two.score(requests))
     assert found == expected
     assert spent[:2] == cost[:2]  # requested and distinct
-    shared = spent[2] - cost[2]  # by both workers: what both their shards hang on
-    assert 0 <= shared < 0.15 * cost[2]
+    assert cost[2] <= spent[2] < 2 * cost[2]  # each worker computes for itself what all hangs on
     assert {time.worker for time in two.crew.times} == {0, 1}  # both had a part in it
     assert two.usage.seconds_model > 0
     assert two.peak_memory_bytes() > 2**20
