@@ -33,6 +33,7 @@ from lmeval.engine.rows import (
     packed_reach,
     passed_by,
     rewind,
+    roomy_cache,
     row_hidden,
 )
 from lmeval.engine.slots import SlotRows
@@ -220,7 +221,7 @@ class CausalScorer:
     ) -> tuple[OnDevice | None, DynamicCache | None]:
         keep = len(row.next_path) > 0
         if keep and cache is None:
-            cache = DynamicCache()
+            cache = roomy_cache()
         hidden = row_hidden(self.network, forest, row, cache, in_blocks=self.in_blocks)
         self.usage.tokens_computed += row.end - row.begin
         low, high = np.searchsorted(forest.query_node, (row.begin, row.end))

@@ -34,6 +34,11 @@ def own_process() -> None:
     _process["ours"] = True
 
 
+def is_own_process() -> bool:
+    """Whether `own_process` was called."""
+    return _process["ours"]
+
+
 def import_transformers() -> None:
     """Import what transformers' models share, leanly where that is safe; else leave it to whoever needs it."""
     if _process["ours"] and SHARED[0] not in sys.modules:

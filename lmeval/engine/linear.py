@@ -6,17 +6,17 @@ oneDNN's rate, with 32 rows as with 2,048. bench/RESULTS.md has the rates of bot
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lmeval.engine.mapped import let_go, mapped_weights, trim
+from lmeval.engine.mapped import give_back_pages
 
 PACKED_DTYPES = (torch.float32, torch.bfloat16)
 ROWS_HINT = 256  # tokens of a product for which the layout is chosen; it serves others as well
 MIN_WEIGHTS = 4096  # of a map: below, calls cost more than products
+GIVE_BACK_BYTES = 64 * 2**20  # of weights read: what is mapped of their file is then given back
 ASKED_FOR_ITS_DTYPE = "wo"  # T5's: each call asks for the weight, and would be given a copy
 MIN_PRODUCT = 2**21  # multiplications: below, making oneDNN's code for a new shape (0.7 ms) is not won back
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}  # relative to the largest output
@@ -79,16 +79,16 @@ def pack_linear_maps(model: Any) -> int:
                 places.setdefault(child, []).append((parent, name))
     if not places or not _is_exact(next(iter(places))):
         return 0
-    num_packed, spans = len(places), mapped_weights()
-    readers = Counter(p.data_ptr() for module in model.modules() for p in module.parameters(recurse=False))
+    num_packed, read = len(places), 0
     while places:
         child, where = places.popitem()
         packed = packed_linear(child)
         for parent, name in where:
             setattr(parent, name, packed)
-        if readers[child.weight.data_ptr()] == 1:
-            let_go(child.weight, spans)
-    trim()
+        read += child.weight.nbytes
+        if read > GIVE_BACK_BYTES or not places:
+            give_back_pages()
+            read = 0
     return num_packed
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from lmeval.engine.devices import check_device_map, choose_device, is_spread, parts_of
 from lmeval.engine.hashes import file_sha256, weights_sha256
 from lmeval.engine.kinds import check_type, head_of, load_config
+from lmeval.engine.mapped import weights_apart
 from lmeval.engine.memory import loading_told_apart
 from lmeval.engine.remote_code import code_files, needs_code, wants_code
 from lmeval.engine.sources import (
@@ -106,7 +107,7 @@ def load_engine(source: ModelSource, config: Any | None, encoder: TextEncoder, o
         ModelError: The weights do not load, or do not fill the model.
         MemoryShortError, DeviceError: They do not fit, or the device failed.
     """
-    with loading_told_apart(source.name):
+    with loading_told_apart(source.name), weights_apart():
         engine = _load_engine(source, config, encoder, options)
         engine.device_map = parts_of(engine.network.model)
     return engine

@@ -1,44 +1,97 @@
-"""Memory given back to the system once weights are laid out anew. On Linux; elsewhere nothing is done.
+"""Memory that counts as this process's own and is not needed, given back to the system. On Linux; elsewhere nothing is.
 
-safetensors maps a file's tensors into memory: the pages that were read count as this process's own until the mapping
-ends, and it ends with the last tensor that is still used. glibc keeps what is freed in between for itself.
+safetensors maps a file's tensors into memory: the pages that were read stay until the mapping ends, and it ends with
+the last tensor that is still used. Pages that nobody wrote to can be given back at any time: who reads them again
+gets them from the file. glibc, too, keeps what is freed between what is in use. All of this is for a process that is
+ours alone (lean.own_process): in another, somebody may be writing to such a tensor.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
+import re
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from torch import Tensor
+from lmeval.engine.lean import is_own_process
 
 MADV_DONTNEED = 4
-MAPS = Path("/proc/self/maps")
+SMAPS = Path("/proc/self/smaps")
+MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ +(.*)$")
+LOOK_SECONDS = 0.03
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+OWN_MAPPING_BYTES = 2**18
+MOST_OF_HEAP_BYTES = 32 * 2**20  # the most that glibc takes
+KEPT_FREE_BYTES = 256 * 2**20
 
 
-def mapped_weights() -> list[tuple[int, int]]:
-    """Addresses (begin, end) at which files of safetensors are mapped, for this process alone."""
-    if not MAPS.is_file():
-        return []
-    lines = (line.split(maxsplit=5) for line in MAPS.read_text(errors="replace").splitlines())
-    files = (line for line in lines if len(line) == 6 and line[5].endswith(".safetensors") and "p" in line[1])
-    spans = (line[0].partition("-") for line in files)
-    return [(int(begin, 16), int(end, 16)) for begin, _, end in spans]
+def give_back_pages() -> int:
+    """Give back the pages of mapped .safetensors files; those of files written to stay. How many mappings that was."""
+    mappings = unwritten_mappings()
+    for begin, end in mappings:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(end - begin), MADV_DONTNEED)
+    return len(mappings)
 
 
-def let_go(tensor: Tensor, spans: list[tuple[int, int]]) -> None:
-    """Give back the pages of a tensor that nobody will read again, where they are a file's; see `mapped_weights`."""
-    begin, end = tensor.data_ptr(), tensor.data_ptr() + tensor.nbytes
-    if not any(low <= begin and end <= high for low, high in spans):
+def unwritten_mappings() -> list[tuple[int, int]]:
+    """Addresses (begin, end) at which .safetensors files are mapped, and none of whose pages were written to."""
+    found: list[tuple[int, int]] = []
+    if not is_own_process() or not SMAPS.is_file():
+        return found
+    current: tuple[int, int] | None = None
+    for line in SMAPS.read_text(errors="replace").splitlines():
+        mapping = MAPPING.match(line)
+        if mapping is not None:
+            is_weights = mapping[3].endswith(".safetensors")
+            current = (int(mapping[1], 16), int(mapping[2], 16)) if is_weights else None
+        elif current is not None and line.split() == [
+            "Anonymous:",
+            "0",
+            "kB",
+        ]:  # pages of our own: written to
+            found.append(current)
+    return found
+
+
+@contextmanager
+def giving_back_pages() -> Iterator[None]:
+    """Keep giving back pages within the block, in which nothing may write to a mapped tensor."""
+    if not is_own_process() or not SMAPS.is_file():
+        yield
         return
-    begin += -begin % mmap.PAGESIZE  # its first and last page may be its neighbours' too
-    size = (end - begin) // mmap.PAGESIZE * mmap.PAGESIZE
-    if size > 0:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(begin), ctypes.c_size_t(size), MADV_DONTNEED)
+    done = threading.Event()
+
+    def look() -> None:
+        while not done.wait(LOOK_SECONDS):
+            give_back_pages()
+
+    thread = threading.Thread(target=look, name="pages of weights", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
-def trim() -> None:
-    """Have glibc give back what was freed between what is in use."""
-    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
+@contextmanager
+def weights_apart() -> Iterator[None]:
+    """Give what is allocated within the block mappings of its own, and what follows the heap, and trim that.
+
+    glibc by itself soon takes weights from its heap too, and what loading frees leaves holes between them. What a
+    forward allocates is best taken from the heap: new pages cost more than what is done with them.
+    """
+    library = ctypes.CDLL(None) if sys.platform == "linux" and is_own_process() else None
+    if library is None or not hasattr(library, "mallopt"):
+        yield
+        return
+    library.mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
+    try:
+        yield
+    finally:
+        library.mallopt(M_MMAP_THRESHOLD, MOST_OF_HEAP_BYTES)
+        library.mallopt(M_TRIM_THRESHOLD, KEPT_FREE_BYTES)
         library.malloc_trim(0)

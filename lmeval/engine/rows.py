@@ -9,12 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from lmeval.engine.attention import RowAttention, attending
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row
 
 Int = NDArray[np.int64]
+
+LEAST_ROOM = 256  # tokens behind those that a cache holds, each time it is made larger
 
 
 def subtree_mask(forest: Forest, row: Row, dtype: torch.dtype, device: torch.device) -> Tensor:
@@ -49,6 +52,49 @@ def row_hidden(
         return network.hidden(**inputs, attention_mask=mask)[0]
     with attending(network, RowAttention(forest, row, network.device)):
         return network.hidden(**inputs)[0]
+
+
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values with room behind them: what is new is written there, and what is there stays.
+
+    Tensors that were handed out show what is written later in their place.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rooms: dict[str, Tensor] = {}
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Keys and values (1, heads, T', width) with those of new tokens (1, heads, T, width) behind them."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states[..., :0, :], value_states[..., :0, :]
+        self.keys = self._extended("keys", key_states)
+        self.values = self._extended("values", value_states)
+        return self.keys, self.values
+
+    def _extended(self, name: str, states: Tensor) -> Tensor:
+        held: Tensor = getattr(self, name)
+        length = held.shape[-2]
+        end = length + states.shape[-2]
+        room = self.rooms.get(name)
+        if room is None or room.shape[-2] < end:
+            *shape, width = states.shape[:-2] + states.shape[-1:]
+            room = states.new_empty((*shape, end + max(LEAST_ROOM, end // 8), width))
+        if held.data_ptr() != room.data_ptr():
+            room[..., :length, :] = held
+        room[..., length:end, :] = states
+        self.rooms[name] = room
+        return room[..., :end, :]
+
+
+def roomy_cache() -> DynamicCache:
+    """An empty cache whose layers grow in place."""
+    cache = DynamicCache()
+    cache.layer_class_to_replicate = RoomyLayer
+    return cache
 
 
 def carry(cache: DynamicCache, row: Row) -> DynamicCache:

@@ -15,6 +15,7 @@ from typing import Any
 
 from lmeval.engine.hashes import cache_dir
 from lmeval.engine.lean import lean
+from lmeval.engine.mapped import giving_back_pages
 from lmeval.engine.memory import is_out_of_memory, loading_needs_memory
 from lmeval.engine.remote_code import needs_code, wants_code
 from lmeval.engine.sources import ModelOptions, ModelSource, first_line, in_a_line
@@ -133,7 +134,7 @@ def _from_pretrained(
         offload.mkdir(parents=True, exist_ok=True, mode=0o700)
         logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # of what the record says
         spread = {"device_map": options.device_map, "offload_folder": str(offload)}
-    with lean(), warnings.catch_warnings():
+    with lean(), giving_back_pages(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a pickle that is then refused
         model, report = getattr(transformers, auto_class).from_pretrained(
             source.folder,

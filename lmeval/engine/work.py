@@ -59,10 +59,14 @@ def matrix_rate(maps: Sequence[Any], num_rows: int, dtype: torch.dtype) -> float
     """Operations per second of `num_rows` tokens in some layers' worth of the maps: the best of a few repeats."""
     first = max(1, len(maps) // 2)
     chosen = maps[first : first + TIMED_MAPS] or maps  # from the middle, past what stands before the layers
+    inputs: dict[tuple[int, torch.device], torch.Tensor] = {}
     calls = []
     for linear in chosen:
         width = linear.in_features if hasattr(linear, "in_features") else linear.weight.shape[0]
-        calls.append((linear, torch.ones(num_rows, width, dtype=dtype, device=linear_device(linear))))
+        device = linear_device(linear)
+        if (width, device) not in inputs:
+            inputs[width, device] = torch.ones(num_rows, width, dtype=dtype, device=device)
+        calls.append((linear, inputs[width, device]))
     flops = sum(2.0 * num_rows * num_weights(linear) for linear in chosen)
     return flops / min(_seconds(calls) for _ in range(REPEATS + 1))
 
