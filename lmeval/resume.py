@@ -57,9 +57,11 @@ def open_run(
 def _unfinished(parent: Path, fingerprint: str) -> Iterator[Path]:
     """Folders of runs of this fingerprint that were cut off, the newest first."""
     for folder in sorted(parent.iterdir(), reverse=True):
-        if folder.name.rpartition("-")[2] != fingerprint[:DIGITS] or not (folder / JOURNAL).is_file():
+        if folder.name.rpartition("-")[2] != fingerprint[:DIGITS] or not folder.is_dir():
             continue
-        if not (folder / "run.json").exists():
+        names = {path.name for path in folder.iterdir()}
+        # an empty one was made just before its process was killed: whoever makes one has the lock of the parent
+        if "run.json" not in names and (JOURNAL in names or not names):
             yield folder
 
 

@@ -336,6 +336,9 @@ def trial(run: Measured, seed: str, scratch: Path, tally: Tally, *, new_processe
             tally.wrong.append(f"{seed}: exit code {code}: {(work / 'log.txt').read_text()[-300:]}")
             return
     tally.resumed += 1
+    if len(runs_in(work)) > 1:
+        tally.wrong.append(f"{seed}: run folders {[folder.name for folder in runs_in(work)]}")
+        return
     tally.wrong += [f"{seed}: {what}" for what in differences(left_in(work), run.left)]
     shutil.rmtree(work)
 

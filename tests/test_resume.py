@@ -40,6 +40,15 @@ def test_an_unfinished_run_is_gone_on_with(tmp_path: Path) -> None:
     assert folder_of(tmp_path, goes_on=False) != folder
 
 
+def test_a_folder_whose_process_was_killed_at_once_is_taken(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    (folder / "journal.jsonl").unlink()
+    assert folder_of(tmp_path) == folder
+    (folder / "journal.jsonl").unlink()
+    (folder / "notes.txt").touch()  # somebody's own
+    assert folder_of(tmp_path) != folder
+
+
 def test_of_several_the_newest_is_gone_on_with(tmp_path: Path) -> None:
     folder_of(tmp_path)
     newest = folder_of(tmp_path, goes_on=False)
@@ -129,7 +138,8 @@ def test_a_run_that_another_process_is_doing_is_refused(tmp_path: Path) -> None:
     apart = open_run(tmp_path, "m", PRINT, resume=False)
     assert str(apart.path.parent) != folder
     apart.close()
-    (apart.path).unlink()
+    apart.path.unlink()
+    apart.path.parent.rmdir()
     other.kill()  # SIGKILL: nothing is tidied up, and yet the lock is gone
     other.wait()
     other.communicate()
