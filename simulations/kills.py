@@ -374,8 +374,8 @@ three times, after a time drawn uniformly over the run or at a write, rename or 
 a run that nobody killed left: the samples and the names in the folder byte for byte, run.json but for the fields that
 [docs/resume.md](../docs/resume.md) lists. After each kill, every file that has its final name must be whole.
 
-The columns say where a run was when it was killed, how many of the kills were at a write, how many runs were processes
-of their own in place of forks, how many trials came to their end, and how many findings there were in them.
+The columns say where a run was when it was killed, how many of the kills were at a write, how many were of
+processes of their own in place of forks, how many trials came to their end, and how many findings there were in them.
 
 | runs of | kills | starting | scoring | writing | done | at a write | new process | ended | differ |
 |---|---|---|---|---|---|---|---|---|---|
