@@ -20,6 +20,17 @@ SCRATCH = CHECKOUT / ".bench"
 LM_EVAL_PYTHON = CHECKOUT / ".venv-bench" / "bin" / "python"
 
 
+# A process counts the memory of the one that it was forked from: so the command is begun by a small one, of some
+# milliseconds, that tells the peak of what it began.
+WATCH = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+with open(sys.argv[1], "w") as file:
+    file.write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)
+"""
+
+
 @dataclass(frozen=True)
 class Setting:
     """What both harnesses are given alike."""
@@ -63,10 +74,10 @@ def measure(command: list[str], *, memory_limit: int | None = None) -> tuple[flo
     limit = (
         None if memory_limit is None else lambda: resource.setrlimit(resource.RLIMIT_AS, (memory_limit,) * 2)
     )
-    with tempfile.TemporaryFile() as output:
+    with tempfile.TemporaryFile() as output, tempfile.NamedTemporaryFile() as peak:
         start = time.perf_counter()
         process = subprocess.Popen(
-            command,
+            [sys.executable, "-I", "-S", "-c", WATCH, peak.name, *command],
             cwd=CHECKOUT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -74,14 +85,14 @@ def measure(command: list[str], *, memory_limit: int | None = None) -> tuple[flo
             stderr=subprocess.STDOUT,
             preexec_fn=limit,
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        process.wait()
         seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak_resident = peak.read()
         if process.returncode:
             output.seek(0)
             lines = output.read().decode(errors="replace").splitlines()[-12:]
             raise CommandFailed(f"exit {process.returncode}: {' '.join(command)}\n" + "\n".join(lines))
-    return seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return seconds, int(peak_resident) * (1 if sys.platform == "darwin" else 1024)
 
 
 def run_lmeval(work: Work, setting: Setting, *, limit: int | None = None) -> tuple[Run, dict[str, Any]]:

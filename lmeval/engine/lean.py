@@ -30,8 +30,10 @@ _process = {"ours": False}
 
 
 def own_process() -> None:
-    """Say that nothing else in this process uses torch or transformers."""
+    """Say that nothing else in this process uses torch or transformers; before either is imported."""
     _process["ours"] = True
+    # code for 1,024 shapes, as oneDNN would keep it, is hundreds of megabytes; the layers of a row ask for some twenty
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 
 def is_own_process() -> bool:
