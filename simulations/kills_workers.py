@@ -33,8 +33,14 @@ MORE = ("--limit", "60")  # so that scoring takes seconds
 WORKERS = ("--workers", "2")
 MOST_KILLS = 2
 GONE_SECONDS = 30
-# on how it was asked, and on who did what
-DEPENDS = ("command", "runtime.workers", "efficiency.tokens_computed", "efficiency.slot_occupancy")
+# on how it was asked, on what is committed meanwhile, and on who did what
+DEPENDS = (
+    "command",
+    "runtime.git",
+    "runtime.workers",
+    "efficiency.tokens_computed",
+    "efficiency.slot_occupancy",
+)
 
 
 @dataclass
@@ -145,11 +151,11 @@ def _counts(difference: str) -> bool:
 HEAD = """# Runs with workers, killed
 
 Made by `python -m simulations.kills_workers`; seeds are the numbers of the trials. Runs of `--workers 2`, each a
-process with a Ray of its own, are cut off by SIGKILL once or twice: the driver, or one of its workers, at a moment drawn
-over the run or, as often, over its scoring. A driver that was killed is begun anew, with workers or, three times in ten,
-without. What is left is compared with what one process left that nobody killed: the samples byte for byte, run.json
-but for times, the command, the number of workers, and what depends on who did what (tokens computed, occupancy of
-slots). No process of a Ray may be there half a minute after its run.
+process with a Ray of its own, are cut off by SIGKILL once or twice: the driver, or one of its workers, at a moment
+drawn over the run or, as often, over its scoring. A driver that was killed is begun anew, with workers or, three
+times in ten, without. What is left is compared with what one process left that nobody killed: the samples byte for
+byte, run.json but for times, the command, the number of workers, and what depends on who did what (tokens computed,
+occupancy of slots). No process of a Ray may be there half a minute after its run.
 
 | runs of | drivers killed | workers killed | of these while scoring | ended | differ |
 |---|---|---|---|---|---|

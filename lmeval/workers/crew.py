@@ -27,6 +27,7 @@ from lmeval.workers.shards import Shard, left_of
 from lmeval.workers.worker import Job, Worker
 
 MAX_DEATHS = 3  # of workers on one shard; of one worker without a chunk in between
+PLACED_SECONDS = 30.0  # a process starts in less; then a cluster that does not start any is busy
 POLL_SECONDS = 1.0  # so that an interrupt is seen
 
 
@@ -92,8 +93,21 @@ class Crew:
         self.facts: Facts | None = None
         for member in self._members:
             self._describe(member)
+        placed = [member.handle.__ray_ready__.remote() for member in self._members]
+        self._set_up(placed)
+
+    def _set_up(self, placed: Sequence[Any]) -> None:
+        """Wait for the first worker; saying so where the cluster is busy with other things."""
+        begin = time.perf_counter()
+        has_said = False
         while self.facts is None:
             self._wait()
+            if not has_said and time.perf_counter() - begin > PLACED_SECONDS:
+                has_said = True
+                if not self._ray.wait(placed, num_returns=1, timeout=0)[0]:
+                    print(
+                        "warning: the cluster has no room for a worker yet; waiting for it", file=sys.stderr
+                    )
 
     def shutdown(self) -> None:
         """End the workers."""

@@ -137,6 +137,47 @@ def counted(engine: Any, ask: Any) -> tuple[dict[int, Any], list[int]]:
     return found, [now - then for now, then in zip(counts(engine), before, strict=True)]
 
 
+# ---- engines of their own; before `two`, which takes both cores of the module's Ray for good ----
+
+
+@pytest.mark.parametrize("model", ["demo-masked", "demo-seq2seq"])
+def test_other_kinds_of_models(model: str) -> None:
+    one, several = alone(model), WorkersEngine(options(model), 2)
+    requests: Sequence[ScoreRequest] = scored()[:30] + scored()[120:124]
+    expected, cost = counted(one, lambda: one.score(requests))
+    found, spent = counted(several, lambda: several.score(requests))
+    assert found == expected
+    assert spent == cost  # batches hang on nothing
+    if model == "demo-seq2seq":
+        assert by_index(several.generate(written()[:20])) == by_index(one.generate(written()[:20]))
+    else:
+        with pytest.raises(ModelError, match="does not write text"):
+            by_index(several.generate(written()[:1]))
+    several.crew.shutdown()
+
+
+def test_a_head(tmp_path: Path) -> None:
+    from tests.fine_tuned import reviews, untrained
+
+    texts, _ = reviews(40, seed=1)
+    model = str(untrained(tmp_path / "head", "BertForSequenceClassification", texts))
+    one, several = alone(model), WorkersEngine(options(model), 2)
+    requests = [HeadRequest(text) for text in [*texts, *texts[:3]]]
+    assert by_index(several.classify(requests)) == by_index(one.classify(requests))
+    several.crew.shutdown()
+
+
+def test_a_model_that_does_not_load_is_one_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
+    with pytest.raises(ModelError) as caught:
+        WorkersEngine(options(str(tmp_path)), 1)
+    assert "Traceback" not in str(caught.value)
+    assert "machine " in str(caught.value.where)
+
+
+# ---- two workers of the causal model ----
+
+
 def test_it_is_the_same_model(two: WorkersEngine) -> None:
     one = alone("demo")
     assert (two.model, two.tokenizer, two.max_length) == (one.model, one.tokenizer, one.max_length)
@@ -258,38 +299,3 @@ def test_what_kills_every_worker_is_named_and_all_else_is_kept(
     assert len(caught.value.indices) < 40  # a row of them, not a shard
     assert caught.value.exit_code == 1
     assert by_index(two.score(scored()[:9])).keys() == set(range(9))  # and there are workers still
-
-
-@pytest.mark.parametrize("model", ["demo-masked", "demo-seq2seq"])
-def test_other_kinds_of_models(model: str) -> None:
-    one, several = alone(model), WorkersEngine(options(model), 2)
-    requests: Sequence[ScoreRequest] = scored()[:30] + scored()[120:124]
-    expected, cost = counted(one, lambda: one.score(requests))
-    found, spent = counted(several, lambda: several.score(requests))
-    assert found == expected
-    assert spent == cost  # batches hang on nothing
-    if model == "demo-seq2seq":
-        assert by_index(several.generate(written()[:20])) == by_index(one.generate(written()[:20]))
-    else:
-        with pytest.raises(ModelError, match="does not write text"):
-            by_index(several.generate(written()[:1]))
-    several.crew.shutdown()
-
-
-def test_a_head(tmp_path: Path) -> None:
-    from tests.fine_tuned import reviews, untrained
-
-    texts, _ = reviews(40, seed=1)
-    model = str(untrained(tmp_path / "head", "BertForSequenceClassification", texts))
-    one, several = alone(model), WorkersEngine(options(model), 2)
-    requests = [HeadRequest(text) for text in [*texts, *texts[:3]]]
-    assert by_index(several.classify(requests)) == by_index(one.classify(requests))
-    several.crew.shutdown()
-
-
-def test_a_model_that_does_not_load_is_one_error(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "llama", "architectures": ["LlamaForCausalLM"]}')
-    with pytest.raises(ModelError) as caught:
-        WorkersEngine(options(str(tmp_path)), 1)
-    assert "Traceback" not in str(caught.value)
-    assert "machine " in str(caught.value.where)
