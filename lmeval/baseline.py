@@ -134,7 +134,7 @@ def _reported_verdict(file: Path, candidate: StoredRun, current: StoredRun) -> s
     """The verdict of a report, which must be of these runs."""
     report = read_json(file)
     runs = report.get("runs") if isinstance(report, Mapping) else None
-    if not isinstance(runs, Mapping) or report.get("verdict") not in EXIT_CODES:
+    if not isinstance(runs, Mapping) or str(report.get("verdict")) not in EXIT_CODES:
         raise StoreError(f"{file} is no report of the gate.", fix="`lmeval gate --json FILE` writes one")
     wanted = {"candidate": candidate, "baseline": current}
     if current.anchor is not None:

@@ -106,7 +106,7 @@ def test_hostile_runs_are_text(open_page: Callable[..., Any], tmp_path: Path) ->
     runs = [everything(tmp_path / name, hostile) for name in ("a", "b")]
     for run in runs:
         record = json.loads((run / "run.json").read_text())
-        record |= {"command": hostile, "created": hostile, "run_id": hostile}
+        record |= {"command": hostile, "run_id": hostile}
         record["model"] |= {"id": hostile, "architecture": hostile, "dtype": hostile}
         record["efficiency"]["note"] = hostile
         (run / "run.json").write_text(json.dumps(record))

@@ -398,7 +398,8 @@ def test_a_damaged_model(file: str, damage: str, demo_copy: Callable[..., Path])
     folder = demo_copy()
     content = (folder / file).read_bytes()
     (folder / file).write_bytes(content[: len(content) // 2] if damage == "cut" else b"\x00garbled" * 100)
-    check_refused(run(model=str(folder)), str(folder), "load" if file != "model.safetensors" else "weights")
+    of_weights = {"cut": "is cut off", "garbled": "is no safetensors file"}[damage]
+    check_refused(run(model=str(folder)), str(folder), "load" if file != "model.safetensors" else of_weights)
 
 
 def test_a_model_without_weights(demo_copy: Callable[..., Path]) -> None:

@@ -384,9 +384,8 @@ def test_info_says_what_is_there(filled: Bench, score_cache: Path) -> None:
 
 def test_clear_removes_all(filled: Bench) -> None:
     ran = lmeval("cache", "clear")
-    assert ran.code == 0 and f"removed 12 outputs of demo-masked, {filled.model}" in ran.out.replace(
-        "...", ""
-    )
+    assert ran.code == 0 and "removed 12 outputs of demo-masked, " in ran.out
+    assert ran.out.splitlines()[0].endswith(filled.model.name)  # a long path is cut on its left
     assert info()["entries"] == 0 and info()["models"] == [] and info()["runs"] == []
     assert filled.reused(tasks="demo_cloze") == {"demo_cloze": 0}
     assert lmeval("cache", "clear", "--json").code == 0

@@ -53,7 +53,7 @@ def test_a_group_without_a_command_shows_its_help(arguments: list[str]) -> None:
         (
             KeyboardInterrupt(),
             130,
-            "interrupted: what was finished is kept; run the same command again to go on\n",
+            "interrupted: no run was under way; what was finished before is kept\n",
         ),
     ],
     ids=["our own error", "interrupted"],

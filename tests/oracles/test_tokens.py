@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from lmeval.engine.base import Engine
-from lmeval.engine.network import Network
 from lmeval.engine.pieces import NUM_ALTERNATIVES
 from lmeval.records import ScoreOutput, ScoreRequest, TokenScore
 from tests.engine import small_tokenizers
@@ -165,9 +164,7 @@ def test_a_long_text_in_windows_keeps_each_token_once() -> None:
 
 
 def test_equal_logits_rank_by_id_as_the_argmax_does() -> None:
-    network = Network.__new__(Network)
-    network.device = torch.device("cpu")
-    network.model = engine("causal packed").network.model
+    network = engine("causal packed").network
     logits = torch.tensor([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 0.0, 0.0]])
     picked = network.pick(
         lambda begin, end: logits[begin:end], 2, np.array([0, 0, 0, 1, 1]), np.array([2, 1, 0, 0, 3]), top=3
