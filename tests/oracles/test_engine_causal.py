@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from lmeval.engine.causal import CausalEngine, CausalScorer
+from lmeval.engine.causal import CausalEngine
 from lmeval.engine.network import Network
+from lmeval.engine.scorer import CausalScorer
 from lmeval.records import ScoreOutput, ScoreRequest
 from tests.engine import small_tokenizers
 from tests.oracles import naive
