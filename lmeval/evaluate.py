@@ -337,7 +337,9 @@ def _ask(
     try:
         with finishing_batches():
             for index, answer in _run(requests, left, engine):
-                output = answer if _is_finite(answer) else _asked_alone(requests[index], index, answer, engine)
+                output = (
+                    answer if _is_finite(answer) else _asked_alone(requests[index], index, answer, engine)
+                )
                 done[index] = output
                 if before is not None:
                     before.put(index, output, engine.usage)

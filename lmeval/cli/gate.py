@@ -79,9 +79,7 @@ def gate(
     output: Annotated[Path, typer.Option(rich_help_panel=_RUN)] = Path("results"),
     resume: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
     cache: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
-    offline: Annotated[
-        bool, typer.Option("--offline", callback=asked_offline, rich_help_panel=_RUN)
-    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", callback=asked_offline, rich_help_panel=_RUN)] = False,
     labels: Annotated[
         str | None, typer.Option(help="Names of a classifier's outputs, in order.", rich_help_panel=_RUN)
     ] = None,
