@@ -3,7 +3,7 @@
 A line is a record, behind the CRC-32 of its text. A line that is cut off or does not match its checksum is left out,
 the others count: what it held is scored again. Each output is handed to the system by itself, so that a process that
 is killed loses nothing but the batch in flight; for a machine that loses its power the file is synced as often as
-costs half a hundredth of the time. Appending needs neither shared memory nor locks over ranges, as SQLite's WAL does,
+costs a thousandth of the time. Appending needs neither shared memory nor locks over ranges, as SQLite's WAL does,
 so the results may lie on a network file system.
 
 A stage is what a task asks: all its requests, in order, known by the hash of their keys. Its records hold outputs by
@@ -34,7 +34,7 @@ from lmeval.records import GenerationOutput, HeadOutput, ScoreOutput, TokenScore
 from lmeval.store import Output, sync_folder, write_all
 
 VERSION = 1
-SYNC_SHARE = 200  # a sync may cost one such part of the time between two
+SYNC_SHARE = 1000  # a sync may cost one such part of the time between two
 SYNC_SECONDS = 0.1  # at the least between two
 ADDED_UP = (
     "tokens_requested",
