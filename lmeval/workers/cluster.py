@@ -111,7 +111,8 @@ def _no_cluster(address: str | None, why: str) -> UsageError:
         return UsageError(f"Ray does not start on this machine: {why}", fix="run without --workers")
     return UsageError(
         f"there is no Ray cluster at {address} that this machine can join{f': {why}' if why else ''}",
-        fix="start one with `ray start --head`, run lmeval on a machine of it, and give its HOST:PORT, or auto",
+        fix="start one with `ray start --head`, run lmeval on a machine of it, and give its HOST:PORT, or auto; "
+        "where Ray asks for a token (its default of late), set RAY_AUTH_MODE=token",
     )
 
 
