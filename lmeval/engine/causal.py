@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lmeval.engine import decode
 from lmeval.engine.attention import can_be_handed
@@ -30,8 +29,6 @@ from lmeval.records import (
     ScoreRequest,
     TokenizerRecord,
 )
-
-Int = NDArray[np.int64]
 
 
 class CausalEngine:
