@@ -17,14 +17,13 @@ import torch
 from torch import Tensor
 from transformers import AttentionInterface
 
-from lmeval.engine.linear import product
+from lmeval.engine.linear import in_turn, products
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row
 
 NAME = "lmeval"
-BLOCK_TOKENS = (
-    128  # a block of a row closes at so many; on a CPU longer ones cost more a token, shorter ones more calls
-)
+# A block of a row closes at so many: of 64, 128, 192 and 256, on two cores, none was faster on all works
+BLOCK_TOKENS = 192
 QUERY_STEP, KEY_STEP = 32, 64  # sizes of a block's products are multiples of these
 
 # query (1, query heads, T, width), key and value (1, heads, T', width), scaling, softcap -> (1, T, query heads, width)
@@ -89,8 +88,8 @@ class Block(NamedTuple):
     own: int
     seen: int
     size: int  # T
-    visible: int  # keys before the first that any of these queries may not look at
-    hidden: Tensor  # (T, T' - visible) whether a query may not look at a key
+    num_keys: int  # T'
+    hidden: Tensor  # (T, up to T') -inf where a query may not look at a key, of the last keys; all see those before
 
 
 class RowAttention:
@@ -102,7 +101,7 @@ class RowAttention:
     and a block's scores stay within a processor's cache.
     """
 
-    def __init__(self, forest: Forest, row: Row, device: torch.device) -> None:
+    def __init__(self, forest: Forest, row: Row, device: torch.device, dtype: torch.dtype) -> None:
         self.num_path = len(row.path)
         self.blocks: list[Block] = []
         for own, stop, seen in block_bounds(forest, row):
@@ -116,31 +115,59 @@ class RowAttention:
                 mask = np.zeros((size, num_keys - visible), dtype=np.bool_)
                 mask[: end - begin, : len(keys) - visible] = hidden[:, visible:]
                 mask[:, len(keys) - visible :] = True
-                self.blocks.append(
-                    Block(begin, end, own, seen, size, visible, torch.from_numpy(mask).to(device))
-                )
+                added = torch.zeros(mask.shape, dtype=dtype).masked_fill_(torch.from_numpy(mask), -torch.inf)
+                self.blocks.append(Block(begin, end, own, seen, size, num_keys, added.to(device)))
 
     def __call__(
         self, query: Tensor, key: Tensor, value: Tensor, scaling: float, softcap: float | None
     ) -> Tensor:
         """See Attend; keys and values are the path's, then the row's."""
-        out = query.new_empty((1, query.shape[2], query.shape[1], value.shape[-1]))
+        heads, length = key.shape[1], query.shape[2]
+        # scores in half precision are rounded once, as they are made: what else is done to them is done in float32
+        in_half = query.dtype in (torch.bfloat16, torch.float16)
+        as_made = softcap is None and (not in_half or math.frexp(scaling)[0] == 0.5)
+        grouped = (query * scaling if as_made else query)[0].unflatten(0, (heads, -1))
+        out = query.new_empty((1, length, query.shape[1], value.shape[-1]))
+        by_head = out[0].unflatten(1, (heads, -1))
+        step = 1 if in_turn(query) else heads
         for block in self.blocks:
-            length = block.end - block.begin
-            queries = query.new_zeros((query.shape[1], block.size, query.shape[-1]))
-            queries[:, :length] = query[0, :, block.begin : block.end]
+            own, num_hidden = slice(block.begin, block.end), block.hidden.shape[1]
+            queries = _padded(grouped[:, :, own], block.size).flatten(1, 2)  # (heads, group * T, width)
             keys, values = (self._seen_by(block, states[0]) for states in (key, value))
-            out[0, block.begin : block.end] = _by_products(queries, keys, values, block, scaling, softcap)[
-                :length
-            ]
+            for first in range(0, heads, step):
+                some = slice(first, first + step)
+                scores = products(queries[some], keys[some])
+                if not as_made:
+                    scores = scores.float() * scaling
+                if softcap is not None:
+                    scores = softcap * torch.tanh(scores / softcap)
+                if num_hidden:
+                    scores.unflatten(1, (-1, block.size))[..., -num_hidden:] += block.hidden
+                weights = torch.softmax(
+                    scores, -1, out=scores
+                )  # in place: a row is read before it is written to
+                made = products(weights.to(values.dtype), values[some].transpose(1, 2))
+                made = made.unflatten(1, (-1, block.size))[:, :, : own.stop - own.start]
+                by_head[own, some] = made.permute(2, 0, 1, 3)
         return out
 
     def _seen_by(self, block: Block, states: Tensor) -> Tensor:
-        """Keys or values (heads, T', width) that a block looks at, of those (heads, path + row, width) of its row."""
-        own = states[:, self.num_path + block.own : self.num_path + block.end]
+        """Keys or values (heads, T', width) that a block looks at, of those (heads, path + row, width) of its row.
+
+        Those of each head are contiguous, as `products` wants them.
+        """
+        begin, end = self.num_path + block.own, self.num_path + block.end
+        if (
+            block.own == 0
+            and block.seen == self.num_path
+            and block.num_keys == end
+            and states[0].is_contiguous()
+        ):
+            return states[:, :end]
+        own = states[:, begin:end]
         heads, length, width = own.shape
-        rest = block.visible + block.hidden.shape[1] - block.seen - length
-        return torch.cat([states[:, : block.seen], own, states.new_zeros((heads, rest, width))], dim=1)
+        rest = states.new_zeros((heads, block.num_keys - block.seen - length, width))
+        return torch.cat([states[:, : block.seen], own, rest], dim=1)
 
 
 def _rounded(size: int, step: int) -> int:
@@ -148,38 +175,10 @@ def _rounded(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
-def _by_products(
-    query: Tensor, key: Tensor, value: Tensor, block: Block, scaling: float, softcap: float | None
-) -> Tensor:
-    """Attention by two matrix products a head.
-
-    Args:
-        query: (query heads, T, width).
-        key: (heads, T', width).
-        value: (heads, T', width).
-        block: What may be looked at.
-        scaling: Of the scores.
-        softcap: Scores are capped to this by a tanh, if given.
-
-    Returns:
-        (T, query heads, width).
-    """
-    heads, length = key.shape[0], query.shape[1]
-    # scores in half precision are rounded once, as they are made: what else is done to them is done in float32
-    in_half = query.dtype in (torch.bfloat16, torch.float16)
-    as_made = softcap is None and (not in_half or math.frexp(scaling)[0] == 0.5)
-    grouped = (query * scaling if as_made else query).unflatten(0, (heads, -1)).flatten(1, 2)
-    out = []
-    for queries, keys, values in zip(grouped, key, value, strict=True):  # (group * T, width), (T', width)
-        scores = product(queries, keys)
-        if not as_made:
-            scores = scores.float() * scaling
-        if softcap is not None:
-            scores = softcap * torch.tanh(scores / softcap)
-        scores.unflatten(0, (-1, length))[..., block.visible :].masked_fill_(block.hidden, -torch.inf)
-        out.append(product(scores.softmax(-1).to(values.dtype), values.t()))
-    attended: Tensor = torch.stack(out).unflatten(1, (-1, length)).flatten(0, 1).transpose(0, 1)
-    return attended
+def _padded(queries: Tensor, size: int) -> Tensor:
+    """(heads, group, T, width) with zeros up to `size` queries."""
+    missing = size - queries.shape[2]
+    return torch.nn.functional.pad(queries, (0, 0, 0, missing)) if missing else queries
 
 
 def block_bounds(forest: Forest, row: Row, target: int = BLOCK_TOKENS) -> list[tuple[int, int, int]]:

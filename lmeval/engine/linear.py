@@ -50,18 +50,23 @@ class PackedLinear(nn.Module):
         return y
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """(N, inputs) times a weight (outputs, inputs) that is used once, and not worth packing: (N, outputs)."""
-    small = len(x) * weight.numel() < MIN_PRODUCT
-    if (
-        small
-        or x.device.type != "cpu"
-        or x.dtype not in PACKED_DTYPES
-        or not torch.backends.mkldnn.is_available()
-    ):
-        return x @ weight.t()
-    y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, None, "none", [], "")
-    return y
+def products(x: Tensor, weights: Tensor) -> Tensor:
+    """(H, N, inputs) times H weights (H, outputs, inputs) that are used once, and not worth packing: (H, N, outputs).
+
+    Neither rows nor columns of a weight may have gaps between them: oneDNN would be a hundred times slower.
+    """
+    if in_turn(x) and x.shape[1] * weights.shape[1] * weights.shape[2] >= MIN_PRODUCT:
+        ys = [
+            torch.ops.mkldnn._linear_pointwise(*each, None, "none", [], "")
+            for each in zip(x, weights, strict=True)
+        ]
+        return ys[0][None] if len(ys) == 1 else torch.stack(ys)
+    return torch.bmm(x, weights.transpose(1, 2))
+
+
+def in_turn(x: Tensor) -> bool:
+    """Whether several products are better made one by one: torch hands them to MKL together, to oneDNN alone."""
+    return x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available()
 
 
 def pack_linear_maps(model: Any) -> int:

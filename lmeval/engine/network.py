@@ -30,6 +30,7 @@ Int = NDArray[np.integer[Any]]
 # cost four times what the softmax over them does; below some rows, a head's product waits for its weights.
 HEAD_CHUNK_BYTES = 28 * 2**20
 LEAST_HEAD_ROWS = 64
+SOFTMAX_BYTES = 3 * 2**20  # of float32 logits
 HEAD_CHUNK_BYTES_ACCELERATOR = 2**30
 
 
@@ -136,6 +137,11 @@ class Network:
         return max(1, self.head_bytes // self._head_row_bytes)
 
     @property
+    def softmax_chunk(self) -> int:
+        """Positions whose softmax is made at once: on a CPU few enough for its caches."""
+        return max(1, SOFTMAX_BYTES // self._head_row_bytes) if self.device.type == "cpu" else self.head_chunk
+
+    @property
     def _head_row_bytes(self) -> int:
         return 4 * int(getattr(self.model.config.get_text_config(), "vocab_size", 1))
 
@@ -191,17 +197,19 @@ class Network:
         query_rows, query_targets = self.to_device(query), self.to_device(targets)
         details: list[tuple[Tensor, Tensor, Tensor]] = []
         for begin in range(0, num_positions, self.head_chunk):
-            end = min(begin + self.head_chunk, num_positions)
-            low, high = np.searchsorted(query, (begin, end))
-            scores = logits(begin, end).float()
-            rows, picked = query_rows[low:high] - begin, query_targets[low:high]
-            greedy[low:high] = scores.argmax(dim=-1)[rows] == picked
-            # torch's float32 log-softmax, as other harnesses use it: on a CPU it was 1e-5 nats a token above the
-            # float64 one (vocabulary of 49,152), so a log-sum-exp of our own would not agree with them on long texts
-            logprobs = torch.log_softmax(scores, dim=-1)
-            values[low:high] = logprobs[rows, picked]
-            if top:
-                details.append(_among_all(scores, logprobs, rows, picked, top))
+            made = logits(begin, min(begin + self.head_chunk, num_positions))
+            for first in range(0, len(made), self.softmax_chunk):
+                scores = made[first : first + self.softmax_chunk].float()
+                low, high = np.searchsorted(query, (begin + first, begin + first + len(scores)))
+                rows, picked = query_rows[low:high] - begin - first, query_targets[low:high]
+                greedy[low:high] = scores.argmax(dim=-1)[rows] == picked
+                # torch's float32 log-softmax, as other harnesses use it: on a CPU it was 1e-5 nats a token above the
+                # float64 one (vocabulary of 49,152), so a log-sum-exp of our own would not agree with them on long
+                # texts
+                logprobs = torch.log_softmax(scores, dim=-1)
+                values[low:high] = logprobs[rows, picked]
+                if top:
+                    details.append(_among_all(scores, logprobs, rows, picked, top))
         if not details:
             return Picked(values, greedy)
         ranks, top_ids, top_values = (torch.cat(parts) for parts in zip(*details, strict=True))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import mmap
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -50,7 +53,7 @@ def row_hidden(
     if not in_blocks:
         mask = subtree_mask(forest, row, network.dtype, network.device)
         return network.hidden(**inputs, attention_mask=mask)[0]
-    with attending(network, RowAttention(forest, row, network.device)):
+    with attending(network, RowAttention(forest, row, network.device, network.dtype)):
         return network.hidden(**inputs)[0]
 
 
@@ -60,8 +63,10 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     Tensors that were handed out show what is written later in their place.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 0) -> None:
+        """Room is made for so many tokens at once, which costs memory only where it is written to."""
         super().__init__()
+        self.most = most
         self.rooms: dict[str, Tensor] = {}
 
     def update(
@@ -82,7 +87,8 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         room = self.rooms.get(name)
         if room is None or room.shape[-2] < end:
             *shape, width = states.shape[:-2] + states.shape[-1:]
-            room = states.new_empty((*shape, end + max(LEAST_ROOM, end // 8), width))
+            size = self.most if end <= self.most else end + max(LEAST_ROOM, end // 8)
+            room = _apart(states, (*shape, size, width))
         if held.data_ptr() != room.data_ptr():
             room[..., :length, :] = held
         room[..., length:end, :] = states
@@ -90,10 +96,20 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         return room[..., :end, :]
 
 
-def roomy_cache() -> DynamicCache:
-    """An empty cache whose layers grow in place."""
+def _apart(like: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """An empty tensor like another; on a CPU it is no part of the heap, in which it would leave holes when it goes."""
+    if like.device.type != "cpu":
+        return like.new_empty(shape)
+    memory = mmap.mmap(
+        -1, math.prod(shape) * like.element_size(), access=mmap.ACCESS_COPY
+    )  # pages of its own
+    return torch.frombuffer(memory, dtype=like.dtype).view(shape)
+
+
+def roomy_cache(most: int = 0) -> DynamicCache:
+    """An empty cache whose layers grow in place, and need no more memory up to `most` tokens."""
     cache = DynamicCache()
-    cache.layer_class_to_replicate = RoomyLayer
+    cache.layer_class_to_replicate = partial(RoomyLayer, most)
     return cache
 
 
@@ -123,12 +139,11 @@ def passed_by(cache: DynamicCache | None, held: Int, row: Row) -> tuple[DynamicC
     return keep_nodes(cache, held, kept), kept
 
 
-def rewind(cache: DynamicCache | None, length: int) -> DynamicCache | None:
-    """A cache whose layers a forward that failed may have grown, with its first `length` nodes alone."""
-    if cache is None or not length:
-        return None
+def rewind(cache: DynamicCache, length: int) -> DynamicCache:
+    """A cache with its first `length` nodes alone; its layers keep their room."""
     for layer in cache.layers:
-        layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
+        if layer.is_initialized:  # not those that a forward which failed did not come to
+            layer.keys, layer.values = layer.keys[..., :length, :], layer.values[..., :length, :]
     return cache
 
 

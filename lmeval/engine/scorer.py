@@ -151,6 +151,7 @@ class CausalScorer:
         self, forest: Forest, top: int = 0, wanted: Mask | None = None, walk: Walk | None = None
     ) -> Iterator[OnDevice]:
         walk = walk or Walk()
+        most = 1 + int(forest.depths.max(initial=0))  # of a row that branches nowhere and its path
         while walk.begin < len(forest):
             cut = partial(cut_rows, forest, self.batch_tokens, self.chain_budget, walk.begin, walk.path)
             uses: Iterable[Use] = (
@@ -162,15 +163,20 @@ class CausalScorer:
                     walk.begin, walk.path = row.end, row.next_path
                     continue
                 assert np.array_equal(walk.held, row.path)
+                is_last = not len(row.next_path)  # nothing of its path, nor of itself, is needed any more
+                if walk.cache is None and not is_last:
+                    walk.cache = roomy_cache(most if row.is_chain else most + self.batch_tokens)
+                cache = None if is_last and not len(row.path) else walk.cache
                 done = attempt(
-                    partial(self._run_row, forest, row, walk.cache, top, use.scores),
+                    partial(self._run_row, forest, row, cache, top, use.scores),
                     partial(self.halve_rows, row.end - row.begin),
                 )
                 if done is None:
-                    walk.cache = rewind(walk.cache, len(row.path))
+                    walk.cache = rewind(walk.cache, len(row.path)) if len(row.path) else None
                     break
-                scored, cache = done
-                walk.cache = None if cache is None else carry(cache, row)
+                (scored,) = done
+                if walk.cache is not None:
+                    walk.cache = rewind(walk.cache, 0) if is_last else carry(walk.cache, row)
                 walk.begin, walk.path, walk.held = row.end, row.next_path, row.next_path
                 if scored is not None:
                     yield scored
@@ -204,10 +210,7 @@ class CausalScorer:
     @torch.inference_mode()
     def _run_row(
         self, forest: Forest, row: Row, cache: DynamicCache | None, top: int, scores: bool
-    ) -> tuple[OnDevice | None, DynamicCache | None]:
-        keep = len(row.next_path) > 0
-        if keep and cache is None:
-            cache = roomy_cache()
+    ) -> tuple[OnDevice | None]:
         hidden = row_hidden(self.network, forest, row, cache, in_blocks=self.in_blocks)
         self.usage.tokens_computed += row.end - row.begin
         low, high = np.searchsorted(forest.query_node, (row.begin, row.end))
@@ -218,7 +221,7 @@ class CausalScorer:
                 hidden, nodes - row.begin, query, forest.query_token[low:high], top
             )
             scored = (forest.query_slot[low:high], picked)
-        return scored, cache if keep else None
+        return (scored,)
 
     def _plain(
         self, windows: Sequence[Window], slots: Int, top: int = 0, wanted: Mask | None = None

@@ -6,6 +6,7 @@ loader of tensors alone: what else a pickle asks for is an error before it happe
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import warnings
@@ -134,7 +135,9 @@ def _from_pretrained(
         offload.mkdir(parents=True, exist_ok=True, mode=0o700)
         logging.getLogger("accelerate.big_modeling").setLevel(logging.ERROR)  # of what the record says
         spread = {"device_map": options.device_map, "offload_folder": str(offload)}
-    with lean(), giving_back_pages(), warnings.catch_warnings():
+    # a model's own code may import anything, and gets it as it is
+    as_it_is = contextlib.nullcontext() if options.trust_remote_code else lean()
+    with as_it_is, giving_back_pages(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected pickle protocol")  # of a pickle that is then refused
         model, report = getattr(transformers, auto_class).from_pretrained(
             source.folder,

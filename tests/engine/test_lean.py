@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-LEFT_OUT = ("torch._dynamo", "torch.distributed.tensor", "scipy.optimize")
+LEFT_OUT = ("torch._dynamo", "torch.distributed.tensor", "scipy.optimize", "sympy")
 
 COMMAND = """
 import json, sys
@@ -42,6 +42,41 @@ with lean():
     assert torch._dynamo.config.cache_size_limit > 0  # no mark: the real compiler steps in
     assert "torch._dynamo.convert_frame" in sys.modules
 assert torch._dynamo is sys.modules["torch._dynamo"] and torch._dynamo.config.cache_size_limit > 0
+"""
+
+SHAPES = """
+import sys, torch
+from lmeval.engine.lean import lean, own_process
+own_process()
+with lean():
+    with torch.device("meta"):
+        assert (2.0 * torch.arange(6)[None, :, None]).normal_().shape == (1, 6, 1)
+        try:
+            torch.ones(2) + torch.ones(3)
+        except RuntimeError:
+            pass
+        else:
+            raise AssertionError("sizes that do not fit")
+    assert not isinstance(3, sys.modules["sympy"].Basic) and not hasattr(sys.modules["sympy"], "__file__")
+    import sympy
+    assert sympy.Integer(2) + 2 == 4 and isinstance(sympy.Integer(2), sympy.Basic)
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv, sym_eq
+    assert isinstance(ShapeEnv, type) and sym_eq((1, 2), (1, 2)) is True
+assert sys.modules["sympy"].__file__
+"""
+
+RENAMING = """
+import re, sys
+import transformers.core_model_loading as loading
+from copy import deepcopy
+from lmeval.engine.lean import lean, own_process
+own_process()
+with lean():
+    later = deepcopy([loading.WeightRenaming(r"^gamma", "weight"), loading.re.compile("(?P<a>b+)", re.I)])
+    assert "compile" not in vars(re) or loading.re.compile is not re.compile
+assert loading.re is re
+assert later[0].compiled_sources.search("gamma.3").start() == 0 and later[0].compiled_sources.search("a.gamma") is None
+assert later[1].search("aBb")["a"] == "Bb" and later[1].groupindex["a"] == 1
 """
 
 LIBRARY = """
@@ -79,6 +114,14 @@ def test_a_masked_model_starts_as_lean(tmp_path: Path) -> None:
 
 def test_more_than_a_mark_brings_the_real_compiler() -> None:
     run_python(ASKED)
+
+
+def test_plain_sizes_need_no_algebra_and_whoever_asks_for_it_gets_it() -> None:
+    run_python(SHAPES)
+
+
+def test_patterns_are_compiled_when_they_are_asked() -> None:
+    run_python(RENAMING)
 
 
 def test_a_library_user_gets_everything_as_it_is() -> None:
