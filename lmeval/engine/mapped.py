@@ -22,7 +22,7 @@ MADV_DONTNEED = 4
 SMAPS = Path("/proc/self/smaps")
 MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) \S+ \S+ \S+ \S+ +(.*)$")
 LOOK_SECONDS = 0.03
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # of malloc.h
 OWN_MAPPING_BYTES = 2**18
 MOST_OF_HEAP_BYTES = 32 * 2**20  # the most that glibc takes
 KEPT_FREE_BYTES = 256 * 2**20
@@ -81,13 +81,15 @@ def giving_back_pages() -> Iterator[None]:
 def weights_apart() -> Iterator[None]:
     """Give what is allocated within the block mappings of its own, and what follows the heap, and trim that.
 
-    glibc by itself soon takes weights from its heap too, and what loading frees leaves holes between them. What a
-    forward allocates is best taken from the heap: new pages cost more than what is done with them.
+    glibc by itself soon takes weights from its heap too, and what loading frees leaves holes between them; threads
+    that load would have heaps of their own, which are not trimmed. What a forward allocates is best taken from the
+    heap: new pages cost more than what is done with them.
     """
     library = ctypes.CDLL(None) if sys.platform == "linux" and is_own_process() else None
     if library is None or not hasattr(library, "mallopt"):
         yield
         return
+    library.mallopt(M_ARENA_MAX, 1)
     library.mallopt(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
     try:
         yield
