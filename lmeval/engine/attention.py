@@ -143,9 +143,8 @@ class RowAttention:
                     scores = softcap * torch.tanh(scores / softcap)
                 if num_hidden:
                     scores.unflatten(1, (-1, block.size))[..., -num_hidden:] += block.hidden
-                weights = torch.softmax(
-                    scores, -1, out=scores
-                )  # in place: a row is read before it is written to
+                # in place: each row is read before it is written to
+                weights = torch.softmax(scores, -1, out=scores)
                 made = products(weights.to(values.dtype), values[some].transpose(1, 2))
                 made = made.unflatten(1, (-1, block.size))[:, :, : own.stop - own.start]
                 by_head[own, some] = made.permute(2, 0, 1, 3)
@@ -157,12 +156,8 @@ class RowAttention:
         Those of each head are contiguous, as `products` wants them.
         """
         begin, end = self.num_path + block.own, self.num_path + block.end
-        if (
-            block.own == 0
-            and block.seen == self.num_path
-            and block.num_keys == end
-            and states[0].is_contiguous()
-        ):
+        is_prefix = block.seen == begin and block.num_keys == end
+        if is_prefix and states[0].is_contiguous():
             return states[:, :end]
         own = states[:, begin:end]
         heads, length, width = own.shape

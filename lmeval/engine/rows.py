@@ -100,9 +100,11 @@ def _apart(like: Tensor, shape: tuple[int, ...]) -> Tensor:
     """An empty tensor like another; on a CPU it is no part of the heap, in which it would leave holes when it goes."""
     if like.device.type != "cpu":
         return like.new_empty(shape)
-    memory = mmap.mmap(
-        -1, math.prod(shape) * like.element_size(), access=mmap.ACCESS_COPY
-    )  # pages of its own
+    size = math.prod(shape) * like.element_size()
+    try:
+        memory = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)  # pages of its own
+    except OSError as error:
+        raise MemoryError(f"{size:,} bytes for keys or values") from error
     return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
