@@ -64,7 +64,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """
 
     def __init__(self, most: int = 0) -> None:
-        """Room is made for so many tokens at once, which costs memory only where it is written to."""
+        """Room is made for so many tokens at once; on a CPU it costs memory only where it is written to."""
         super().__init__()
         self.most = most
         self.rooms: dict[str, Tensor] = {}
