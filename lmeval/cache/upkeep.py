@@ -20,6 +20,7 @@ from typing import Any
 from lmeval.cache import place
 from lmeval.cache.file import CacheFile, NotOurs
 from lmeval.engine.hashes import cache_dir
+from lmeval.engine.import_structure import IMPORTS
 from lmeval.engine.sources import CONVERTED_FROM
 from lmeval.errors import StoreError
 
@@ -162,6 +163,10 @@ def _hashes() -> list[Path]:
     return _inside("weights", "*")
 
 
+def _import_structures() -> list[Path]:
+    return _inside(IMPORTS, "*")
+
+
 def _leaderboards() -> list[Path]:
     return _inside("", LEADERBOARD)
 
@@ -211,7 +216,7 @@ def clear(model: str | None = None, older_than: float | None = None) -> Cleared:
         ]
         for found in conversions:
             shutil.rmtree(found.folder)
-        small = [] if model is not None else [*_hashes(), *_leaderboards()]
+        small = [] if model is not None else [*_hashes(), *_import_structures(), *_leaderboards()]
         gone = [file for file in small if until is None or _changed(file) < until]
         for file in gone:
             file.unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def clear(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove outputs, converted GGUF files and hashes of weights; the next runs compute them anew."""
+    """Remove outputs, converted GGUF files, hashes of weights and the like; the next runs compute them anew."""
     from lmeval.cache import upkeep
 
     removed = upkeep.clear(model, _seconds(older_than))

@@ -61,7 +61,7 @@ def weights_sha256(files: Sequence[Path]) -> str:
     settled = all(stamp is not None and stamp[-1] / 1e9 < begun - SETTLED_SECONDS for stamp in stamps)
     if settled and file_stamps(files) == stamps:
         with suppress(OSError):  # without a cache folder the hash is computed again next time
-            _write(known, f"{found} {_check(identity, found)}\n")
+            keep_text(known, f"{found} {_check(identity, found)}\n")
     return found
 
 
@@ -78,7 +78,8 @@ def _check(identity: str, found: str) -> str:
     return hashlib.sha256(f"{identity} {found}".encode()).hexdigest()[:16]
 
 
-def _write(path: Path, text: str) -> None:
+def keep_text(path: Path, text: str) -> None:
+    """Write an ASCII file of the cache aside and rename it, so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     number, aside = tempfile.mkstemp(dir=path.parent)
     try:

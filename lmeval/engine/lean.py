@@ -5,7 +5,8 @@ distributed training, and SciPy's optimizers for the losses of object detection:
 torch, transformers and a Llama are there (bench/RESULTS.md). While transformers is imported and weights are loaded, the
 three are stood in for; afterwards, and as soon as more than such a mark is asked of them, they are the real ones.
 So is sympy, which torch asks of each size of a tensor without memory whether it is a symbol: none is. And over a
-thousand patterns by which tensors of other architectures are renamed are not compiled.
+thousand patterns by which tensors of other architectures are renamed are not compiled. What transformers' files export
+is read once an installation (import_structure.py).
 
 What it costs: functions of transformers keep no mark for a compiler, and know no distributed tensors. So this is for a
 process that is ours alone, runs no compiler and is one of one: `own_process` is called by the command line, not by
@@ -25,6 +26,8 @@ from functools import partial
 from types import ModuleType
 from typing import Any, ClassVar
 
+from lmeval.engine.import_structure import KeepingImportStructure
+
 COMPILER = "torch._dynamo"
 INDEXING = f"{COMPILER}._trace_wrapped_higher_order_op"
 ALGEBRA, SHAPES = "sympy", "torch.fx.experimental.symbolic_shapes"
@@ -42,6 +45,8 @@ _process = {"ours": False}
 def own_process() -> None:
     """Say that nothing else in this process uses torch or transformers; before either is imported."""
     _process["ours"] = True
+    if "transformers" not in sys.modules:
+        sys.meta_path.insert(0, KeepingImportStructure())
     gc.set_threshold(OBJECTS_BETWEEN_LOOKS, *gc.get_threshold()[1:])
     # code for 1,024 shapes, as oneDNN would keep it, is hundreds of megabytes; the layers of a row ask for some twenty
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
