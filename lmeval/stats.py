@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lmeval.errors import NumericError
+from lmeval.student_t import upper_quantile
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -49,9 +50,7 @@ def wilson(successes: float, n: int, confidence: float = CONFIDENCE) -> tuple[fl
 
 def t_quantile(df: float, confidence: float = CONFIDENCE) -> float:
     """The two-sided quantile of Student's t with `df` degrees of freedom."""
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, (1 + confidence) / 2))
+    return upper_quantile((1 - confidence) / 2, df)
 
 
 def proportion(scores: FloatArray) -> Estimate:

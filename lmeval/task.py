@@ -352,7 +352,7 @@ def _scan(tasks_dirs: Sequence[Path]) -> tuple[dict[str, TaskSpec], list[TaskErr
 
 def _add_unique(specs: dict[str, TaskSpec], spec: TaskSpec) -> None:
     other = specs.setdefault(spec.name, spec)
-    if other.file.resolve() != spec.file.resolve():
+    if other is not spec and other.file.resolve() != spec.file.resolve():
         raise TaskError(
             f'Two tasks are called "{spec.name}".',
             where=f"{other.file} and {spec.file}",

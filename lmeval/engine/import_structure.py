@@ -1,7 +1,7 @@
 """transformers' import structure, read once an installation and kept in the cache folder.
 
-At each import transformers reads some 1,600 of its own source files to learn which names they export: a fifth of a
-second, in which a start does nothing else. What it found is kept for as long as every file there is the same by its
+At each start transformers reads some 1,600 of its own source files, twice, to learn which names they export: a fifth of
+a second each time, in which nothing else is done. What it found is kept for as long as every file there is the same by its
 name, inode, size and times. For the process of the command line alone, as lean.py has it.
 """
 
@@ -54,21 +54,27 @@ def _execute(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
         setattr(module, READER[1], partial(import_structure, read))
 
 
-def import_structure(read: Read, folder: Any) -> dict[Any, Any]:
-    """What `read(folder)` gives; of the folder of all models what it gave before, where none of its files changed."""
-    if Path(folder).name != MODELS:
-        return read(folder)
+def import_structure(read: Read, path: Any) -> dict[Any, Any]:
+    """What `read(path)` gives; of the folder of all models what it gave before, where none of its files changed.
+
+    Args:
+        read: transformers' reader.
+        path: A folder, or a file in it.
+    """
+    folder = Path(path).parent if str(path).endswith(".py") else Path(path)
+    if folder.name != MODELS:
+        return read(path)
     begun = time.time()
     try:
         stamp, changed = _stamp(str(folder))
     except OSError:
-        return read(folder)
+        return read(path)
     known = cache_dir() / IMPORTS / hashlib.sha256(os.fsencode(folder)).hexdigest()[:32]
     with suppress(OSError, ValueError, TypeError, AttributeError):
         kept, text = known.read_text("ascii").split("\n", 1)
         if kept == _check(stamp, text):
             return _structure(json.loads(text))
-    found = read(folder)
+    found = read(path)
     if changed < begun - SETTLED_SECONDS:
         text = json.dumps(_lists(found))
         with suppress(OSError):  # without a cache folder the files are read again next time
