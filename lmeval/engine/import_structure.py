@@ -1,8 +1,8 @@
 """transformers' import structure, read once an installation and kept in the cache folder.
 
 At each start transformers reads some 1,600 of its own source files, twice, to learn which names they export: a fifth of
-a second each time, in which nothing else is done. What it found is kept for as long as every file there is the same by its
-name, inode, size and times. For the process of the command line alone, as lean.py has it.
+a second each time, in which nothing else is done. What it found is kept for as long as every file there is the same by
+its name, inode, size and times. For the process of the command line alone, as lean.py has it.
 """
 
 from __future__ import annotations
