@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "lmeval"
 LAYERS = (
     "secrets printable offline stopping",
     "errors records",
-    "nesting",
+    "nesting student_t",
     "paths locks stats orders memorization patterns",
     "sandbox",
     "engine.tokenization engine.plan paired betting demo yamltree rows templates pages perturb",

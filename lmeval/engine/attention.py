@@ -20,6 +20,7 @@ from transformers import AttentionInterface
 from lmeval.engine.linear import in_turn, products
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row
+from lmeval.engine.scratch import Scratch
 
 NAME = "lmeval"
 # A block of a row closes at so many: of 64, 128, 192 and 256, on two cores, none was faster on all works
@@ -101,8 +102,16 @@ class RowAttention:
     and a block's scores stay within a processor's cache.
     """
 
-    def __init__(self, forest: Forest, row: Row, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        forest: Forest,
+        row: Row,
+        device: torch.device,
+        dtype: torch.dtype,
+        scratch: Scratch | None = None,
+    ) -> None:
         self.num_path = len(row.path)
+        self.scratch = scratch or Scratch()
         self.blocks: list[Block] = []
         for own, stop, seen in block_bounds(forest, row):
             for begin in range(own, stop, BLOCK_TOKENS):
@@ -136,7 +145,7 @@ class RowAttention:
             keys, values = (self._seen_by(block, states[0]) for states in (key, value))
             for first in range(0, heads, step):
                 some = slice(first, first + step)
-                scores = products(queries[some], keys[some])
+                scores = products(queries[some], keys[some], self.scratch)
                 if not as_made:
                     scores = scores.float() * scaling
                 if softcap is not None:

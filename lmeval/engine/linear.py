@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lmeval.engine.mapped import give_back_pages
+from lmeval.engine.scratch import Scratch
 
 PACKED_DTYPES = (torch.float32, torch.bfloat16)
 ROWS_HINT = 256  # tokens of a product for which the layout is chosen; it serves others as well
@@ -50,10 +51,11 @@ class PackedLinear(nn.Module):
         return y
 
 
-def products(x: Tensor, weights: Tensor) -> Tensor:
+def products(x: Tensor, weights: Tensor, scratch: Scratch | None = None) -> Tensor:
     """(H, N, inputs) times H weights (H, outputs, inputs) that are used once, and not worth packing: (H, N, outputs).
 
     Neither rows nor columns of a weight may have gaps between them: oneDNN would be a hundred times slower.
+    It may be written to the scratch, if one is given, and is then gone with what is written there next.
     """
     if in_turn(x) and x.shape[1] * weights.shape[1] * weights.shape[2] >= MIN_PRODUCT:
         ys = [
@@ -61,7 +63,8 @@ def products(x: Tensor, weights: Tensor) -> Tensor:
             for each in zip(x, weights, strict=True)
         ]
         return ys[0][None] if len(ys) == 1 else torch.stack(ys)
-    return torch.bmm(x, weights.transpose(1, 2))
+    out = None if scratch is None else scratch.take(x, (len(x), x.shape[1], weights.shape[1]))
+    return torch.bmm(x, weights.transpose(1, 2), out=out)
 
 
 def in_turn(x: Tensor) -> bool:
@@ -72,15 +75,21 @@ def in_turn(x: Tensor) -> bool:
 def pack_linear_maps(model: Any) -> int:
     """Pack a model's linear maps, its head's among them, and say how many; none where that is not there or not exact.
 
-    The dense weights are let go one by one, but for those that are tied to an embedding.
+    The dense weights are let go one by one, but for those that are tied to an embedding. A head that is so tied stays
+    as it is in bfloat16: of its many outputs oneDNN makes 150 rows at nine tenths of the rate, and a packed copy would
+    be the second of a small model's largest matrix.
     """
     device = next(model.parameters()).device
     if device.type != "cpu" or model.dtype not in PACKED_DTYPES or not torch.backends.mkldnn.is_available():
         return 0
+    tied = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     places: dict[Any, list[tuple[nn.Module, str]]] = {}  # a map may stand in several
     for parent in model.modules():
         for name, child in parent.named_children():
-            if _is_linear(child) and name != ASKED_FOR_ITS_DTYPE:
+            stays = name == ASKED_FOR_ITS_DTYPE or (
+                model.dtype == torch.bfloat16 and id(getattr(child, "weight", None)) in tied
+            )
+            if _is_linear(child) and not stays:
                 places.setdefault(child, []).append((parent, name))
     if not places or not _is_exact(next(iter(places))):
         return 0

@@ -23,6 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttenti
 from lmeval.engine.base import Scored
 from lmeval.engine.devices import device_of
 from lmeval.engine.memory import reraise_fault
+from lmeval.engine.scratch import Scratch
 
 Int = NDArray[np.integer[Any]]
 
@@ -74,6 +75,7 @@ class Network:
         self.device = device_of(model)
         self.dtype: torch.dtype = model.dtype
         self.num_positions = 0  # that the head ran at
+        self.scratch = Scratch()  # for one block's attention after another
         self.head_bytes = HEAD_CHUNK_BYTES if self.device.type == "cpu" else HEAD_CHUNK_BYTES_ACCELERATOR
         self.head_bytes = max(self.head_bytes, LEAST_HEAD_ROWS * self._head_row_bytes)
         self.body: Any | None = next(self._candidates(), None)

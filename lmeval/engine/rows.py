@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import mmap
 from functools import partial
 from typing import Any
 
@@ -17,6 +15,7 @@ from transformers.cache_utils import DynamicLayer
 from lmeval.engine.attention import RowAttention, attending
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, Row
+from lmeval.engine.scratch import apart
 
 Int = NDArray[np.int64]
 
@@ -53,7 +52,7 @@ def row_hidden(
     if not in_blocks:
         mask = subtree_mask(forest, row, network.dtype, network.device)
         return network.hidden(**inputs, attention_mask=mask)[0]
-    with attending(network, RowAttention(forest, row, network.device, network.dtype)):
+    with attending(network, RowAttention(forest, row, network.device, network.dtype, network.scratch)):
         return network.hidden(**inputs)[0]
 
 
@@ -88,24 +87,12 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         if room is None or room.shape[-2] < end:
             *shape, width = states.shape[:-2] + states.shape[-1:]
             size = self.most if end <= self.most else end + max(LEAST_ROOM, end // 8)
-            room = _apart(states, (*shape, size, width))
+            room = apart(states, (*shape, size, width))
         if held.data_ptr() != room.data_ptr():
             room[..., :length, :] = held
         room[..., length:end, :] = states
         self.rooms[name] = room
         return room[..., :end, :]
-
-
-def _apart(like: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """An empty tensor like another; on a CPU it is no part of the heap, in which it would leave holes when it goes."""
-    if like.device.type != "cpu":
-        return like.new_empty(shape)
-    size = math.prod(shape) * like.element_size()
-    try:
-        memory = mmap.mmap(-1, size, access=mmap.ACCESS_COPY)  # pages of its own
-    except OSError as error:
-        raise MemoryError(f"{size:,} bytes for keys or values") from error
-    return torch.frombuffer(memory, dtype=like.dtype).view(shape)
 
 
 def roomy_cache(most: int = 0) -> DynamicCache:

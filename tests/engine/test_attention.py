@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from lmeval.engine.attention import KEY_STEP, QUERY_STEP, RowAttention, block_bounds
 from lmeval.engine.plan import Forest, build_forest, cut_rows
 from lmeval.engine.rows import subtree_mask
+from lmeval.engine.scratch import Scratch
 from lmeval.engine.tokenization import Window
 
 token = st.integers(0, 2)
@@ -49,13 +50,16 @@ def test_attention_in_blocks_is_that_under_the_dense_mask(
     rng = np.random.default_rng(0)
     shared = rng.integers(0, 3, 9).tolist()
     forest = forest_of([shared + rng.integers(0, 3, int(n)).tolist() for n in rng.integers(2, 15, 20)])
-    compared = 0
+    compared, scratch = 0, Scratch()
     for row in cut_rows(forest, 24, 24):
         keys, size = len(row.path) + row.end - row.begin, row.end - row.begin
         make = torch.Generator().manual_seed(row.begin)
         query = torch.randn(1, heads, size, 8, generator=make).to(dtype)
         key, value = (torch.randn(1, 2, keys, 8, generator=make).to(dtype) for _ in range(2))
-        got = RowAttention(forest, row, torch.device("cpu"), dtype)(query, key, value, 0.3, softcap)
+        attend = RowAttention(forest, row, torch.device("cpu"), dtype, scratch)
+        got = attend(query, key, value, 0.3, softcap)
+        again = attend(query + 1, key, value, 0.3, softcap)  # another layer's, by the same room
+        assert got.shape == again.shape and got.data_ptr() != again.data_ptr()
         mask = subtree_mask(forest, row, torch.float64, torch.device("cpu"))
         k, v = (t.double().repeat_interleave(heads // 2, dim=1) for t in (key, value))
         scores = query.double() @ k.transpose(-1, -2) * 0.3

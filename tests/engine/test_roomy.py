@@ -74,6 +74,6 @@ def test_no_memory_for_it_is_an_error_that_rows_are_halved_for(monkeypatch: pyte
         raise OSError(errno.ENOMEM, "Cannot allocate memory")
 
     monkeypatch.setattr(mmap, "mmap", full)
-    with pytest.raises(MemoryError, match="keys or values") as raised:
+    with pytest.raises(MemoryError, match="bytes for attention") as raised:
         roomy_cache(1000).update(*states(4, 0), 0)
     assert is_out_of_memory(raised.value)
