@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lmeval.cli.options import asked_offline
-from lmeval.cli.run import DType, ModelType, Pll, make_job
+from lmeval.cli.job import make_job
+from lmeval.cli.options import JobFlags, with_flags
 from lmeval.errors import NotComparableError, UsageError
 from lmeval.gate.config import GateConfig, load_gate_file
 
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 _RUN = "With --model, as in `lmeval run`"
 
 
+@with_flags(JobFlags, panel=_RUN)
 def gate(
     candidate: Annotated[
         str | None, typer.Argument(help="The run to judge: its folder, or a baseline file.")
     ] = None,
+    *,
     baseline: Annotated[str | None, typer.Option(help="The run to compare with.")] = None,
     anchor: Annotated[str | None, typer.Option(help="A second baseline that stays fixed.")] = None,
     config: Annotated[Path | None, typer.Option(help="Gate file; without it default rules are made.")] = None,
@@ -60,31 +62,10 @@ def gate(
             rich_help_panel=_RUN,
         ),
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="As in `lmeval run`.", rich_help_panel=_RUN)] = None,
-    model_type: Annotated[ModelType, typer.Option(rich_help_panel=_RUN)] = ModelType.auto,
-    dtype: Annotated[DType, typer.Option(rich_help_panel=_RUN)] = DType.auto,
-    device: Annotated[str, typer.Option(rich_help_panel=_RUN)] = "auto",
-    adapter: Annotated[str | None, typer.Option(rich_help_panel=_RUN)] = None,
-    num_fewshot: Annotated[int | None, typer.Option(min=0, rich_help_panel=_RUN)] = None,
-    limit: Annotated[int | None, typer.Option(rich_help_panel=_RUN)] = None,
-    seed: Annotated[int, typer.Option(min=0, rich_help_panel=_RUN)] = 0,
-    max_length: Annotated[int | None, typer.Option(min=2, rich_help_panel=_RUN)] = None,
-    batch_tokens: Annotated[str, typer.Option(rich_help_panel=_RUN)] = "auto",
-    chat: Annotated[bool, typer.Option("--chat", rich_help_panel=_RUN)] = False,
-    system: Annotated[str | None, typer.Option(rich_help_panel=_RUN)] = None,
-    pll: Annotated[Pll | None, typer.Option(rich_help_panel=_RUN)] = None,
-    tasks_dir: Annotated[list[Path] | None, typer.Option(rich_help_panel=_RUN)] = None,
-    data_root: Annotated[Path | None, typer.Option(envvar="LMEVAL_DATA", rich_help_panel=_RUN)] = None,
-    allow_path: Annotated[list[Path] | None, typer.Option(rich_help_panel=_RUN)] = None,
+    flags: JobFlags,
     output: Annotated[Path, typer.Option(rich_help_panel=_RUN)] = Path("results"),
     resume: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
     cache: Annotated[bool, typer.Option(rich_help_panel=_RUN)] = True,
-    offline: Annotated[bool, typer.Option("--offline", callback=asked_offline, rich_help_panel=_RUN)] = False,
-    labels: Annotated[
-        str | None, typer.Option(help="Names of a classifier's outputs, in order.", rich_help_panel=_RUN)
-    ] = None,
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", rich_help_panel=_RUN)] = False,
-    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", rich_help_panel=_RUN)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", rich_help_panel=_RUN)] = False,
 ) -> None:
     """Judge a run by a baseline: exit code 0 PASS, 10 FAIL, 11 INCONCLUSIVE, 12 NOT COMPARABLE."""
@@ -97,30 +78,7 @@ def gate(
     )
     paths = baseline_paths(settings, baseline, anchor, None if write_config else history)
     if model is not None and tasks is not None:
-        job = make_job(
-            model,
-            tasks,
-            tasks_dir=tasks_dir,
-            revision=revision,
-            model_type=model_type,
-            dtype=dtype,
-            device=device,
-            adapter=adapter,
-            num_fewshot=num_fewshot,
-            limit=limit,
-            seed=seed,
-            max_length=max_length,
-            batch_tokens=batch_tokens,
-            chat=chat,
-            system=system,
-            pll=pll,
-            data_root=data_root,
-            allow_path=allow_path,
-            offline=offline,
-            labels=labels,
-            trust_remote_code=trust_remote_code,
-            allow_pickle=allow_pickle,
-        )
+        job = make_job(model, tasks, flags)
         settings = with_rounds(settings, sequential)
         report = judge_model(
             job, paths, settings, steps, output=output, resume=resume, cache=cache, quiet=quiet

@@ -14,8 +14,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lmeval.cli.options import Offline
-from lmeval.cli.run import DType, ModelType, Pll
+from lmeval.cli.job import model_options
+from lmeval.cli.options import MODEL_PANEL, ModelFlags, Pll, with_flags
 from lmeval.errors import DataError, UsageError
 from lmeval.printable import printable
 
@@ -28,8 +28,10 @@ MAX_ROWS = 40  # of the table: of a longer text the most surprising tokens
 LOOKS = 3  # tokens named of what one attends to
 
 
+@with_flags(ModelFlags)
 def inspect(
     model: Annotated[str, typer.Option(help="Hub id, local folder, .gguf file, demo or demo-masked.")],
+    flags: ModelFlags,
     text: Annotated[str | None, typer.Option(help="The text.")] = None,
     file: Annotated[Path | None, typer.Option(help="A file that holds the text, in UTF-8.")] = None,
     layer: Annotated[
@@ -41,20 +43,9 @@ def inspect(
     output: Annotated[
         Path | None, typer.Option(help="Write a page, FILE.html, in place of the terminal.")
     ] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
-    model_type: Annotated[ModelType, typer.Option(help="Refuse a model of another type.")] = ModelType.auto,
-    dtype: Annotated[DType, typer.Option(help="auto: the checkpoint's own.")] = DType.auto,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter to merge in.")] = None,
-    max_length: Annotated[int | None, typer.Option(min=2, help="Window in tokens, if not all.")] = None,
-    pll: Annotated[Pll, typer.Option(help="How masked models score a text.")] = Pll.within_word_l2r,
-    offline: Offline = False,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Let the model's folder run code.")
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read pickled weights, their tensors alone.")
-    ] = False,
+    pll: Annotated[
+        Pll, typer.Option(help="How masked models score a text.", rich_help_panel=MODEL_PANEL)
+    ] = Pll.within_word_l2r,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
     """Show a text's surprisal token by token, and the attention of a layer."""
@@ -63,23 +54,10 @@ def inspect(
         raise UsageError(f"{output} is no name of a page", fix="give --output FILE.html")
     from lmeval.cli.files import write_file
     from lmeval.cli.progress import make_listener
-    from lmeval.engine.sources import ModelOptions
     from lmeval.inspection import inspect_text
     from lmeval.store import to_json_text
 
-    options = ModelOptions(
-        model=model,
-        revision=revision,
-        model_type=model_type.value,
-        dtype=dtype.value,
-        device=device,
-        adapter=adapter,
-        max_length=max_length,
-        pll=pll.value,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        offline=offline,
-    )
+    options = model_options(model, flags, pll=pll.value)
     with make_listener(quiet=True) as listener:
         found = inspect_text(options, content, listener, layer=layer, head=head)
     if output is not None:

@@ -4,52 +4,20 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from lmeval.cli.options import Offline
+from lmeval.cli.job import make_job
+from lmeval.cli.options import MODEL_PANEL, TASKS_PANEL, JobFlags, with_flags
 from lmeval.errors import UsageError
-from lmeval.perturb import parse_perturbations
-from lmeval.task import find_tasks
-
-if TYPE_CHECKING:
-    from lmeval.run import Job
 
 MOST_WORKERS = 10_000
 
 
-class ModelType(StrEnum):
-    """What a model is."""
-
-    auto = "auto"
-    causal = "causal"
-    masked = "masked"
-    seq2seq = "seq2seq"
-    classifier = "classifier"
-
-
-class DType(StrEnum):
-    """The weights' number format."""
-
-    auto = "auto"
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-    float16 = "float16"
-
-
-class Pll(StrEnum):
-    """Pseudo-log-likelihood variants."""
-
-    within_word_l2r = "within_word_l2r"
-    original = "original"
-    whole_word = "whole_word"
-
-
+@with_flags(JobFlags)
 def run(
     model: Annotated[
         str,
@@ -58,65 +26,37 @@ def run(
         ),
     ],
     tasks: Annotated[str, typer.Option(help="Names, globs, tag:NAME or YAML files, separated by commas.")],
-    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
+    flags: JobFlags,
     revisions: Annotated[
-        str | None, typer.Option(help="Several revisions of a hub id, separated by commas: a series.")
+        str | None,
+        typer.Option(
+            help="Several revisions of a hub id, separated by commas: a series.", rich_help_panel=MODEL_PANEL
+        ),
     ] = None,
-    model_type: Annotated[ModelType, typer.Option(help="Refuse a model of another type.")] = ModelType.auto,
-    dtype: Annotated[DType, typer.Option(help="auto: the checkpoint's own.")] = DType.auto,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     device_map: Annotated[
-        str | None, typer.Option(help="auto: spread the model over all devices, the host and the disk.")
-    ] = None,
-    adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter to merge in.")] = None,
-    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Shots, in place of each task's.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N documents: a partial score.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random shots and bootstrap intervals.")] = 0,
-    max_length: Annotated[int | None, typer.Option(min=2, help="Window in tokens, if not all.")] = None,
-    batch_tokens: Annotated[str, typer.Option(help="Tokens run at once: auto or a number.")] = "auto",
-    chat: Annotated[bool, typer.Option("--chat", help="Apply the model's chat template.")] = False,
-    system: Annotated[
-        str | None, typer.Option(help="With --chat: the system message, in place of the tasks' own.")
-    ] = None,
-    pll: Annotated[
-        Pll | None, typer.Option(help="How masked models score texts, in place of each task's.")
+        str | None,
+        typer.Option(
+            help="auto: spread the model over all devices, the host and the disk.",
+            rich_help_panel=MODEL_PANEL,
+        ),
     ] = None,
     perturb: Annotated[
         str | None,
         typer.Option(
             help="Score each task under these, too: typos, case, whitespace, punctuation, shuffle_choices, "
-            "reorder_shots."
+            "reorder_shots.",
+            rich_help_panel=TASKS_PANEL,
         ),
     ] = None,
     perturb_seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the perturbations; --seed if left out.")
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(help="What a classifier's outputs stand for, in order, separated by commas."),
-    ] = None,
-    tasks_dir: Annotated[list[Path] | None, typer.Option(help="A further folder of task files.")] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(envvar="LMEVAL_DATA", help="A mirror of hub data sets, read first.")
-    ] = None,
-    allow_path: Annotated[
-        list[Path] | None, typer.Option(help="A further folder that task files may read data in.")
+        int | None,
+        typer.Option(min=0, help="Of the perturbations; --seed if left out.", rich_help_panel=TASKS_PANEL),
     ] = None,
     output: Annotated[Path, typer.Option(help="Results folder.")] = Path("results"),
     resume: Annotated[bool, typer.Option(help="Go on with an unfinished run of the same command.")] = True,
     cache: Annotated[
         bool, typer.Option(help="Reuse what earlier runs computed, and keep what this one does.")
     ] = True,
-    offline: Offline = False,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code", help="Let code of the model's folder and of evaluate: metrics run."
-        ),
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read pickled weights, their tensors alone.")
-    ] = False,
     workers: Annotated[
         str | None,
         typer.Option(help="Share the work among so many processes, or auto: one a GPU. Needs Ray."),
@@ -134,29 +74,10 @@ def run(
     job = make_job(
         model,
         tasks,
-        tasks_dir=tasks_dir,
-        revision=revision,
-        model_type=model_type,
-        dtype=dtype,
-        device=device,
+        flags,
         device_map=device_map,
-        adapter=adapter,
-        num_fewshot=num_fewshot,
-        limit=limit,
-        seed=seed,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-        chat=chat,
-        system=system,
-        pll=pll,
-        labels=labels,
         perturb=perturb,
         perturb_seed=perturb_seed,
-        data_root=data_root,
-        allow_path=allow_path,
-        offline=offline,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
         save_tokens=save_tokens,
     )
     count = parse_workers(workers, ray_address)
@@ -181,100 +102,6 @@ def run(
         print_run(record, folder)
 
 
-def make_job(
-    model: str,
-    tasks: str,
-    *,
-    tasks_dir: Sequence[Path] | None = None,
-    revision: str | None = None,
-    model_type: ModelType = ModelType.auto,
-    dtype: DType = DType.auto,
-    device: str = "auto",
-    device_map: str | None = None,
-    adapter: str | None = None,
-    num_fewshot: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    max_length: int | None = None,
-    batch_tokens: str = "auto",
-    chat: bool = False,
-    system: str | None = None,
-    pll: Pll | None = None,
-    labels: str | None = None,
-    perturb: str | None = None,
-    perturb_seed: int | None = None,
-    data_root: Path | None = None,
-    allow_path: Sequence[Path] | None = None,
-    offline: bool = False,
-    trust_remote_code: bool = False,
-    allow_pickle: bool = False,
-    save_tokens: bool = False,
-) -> Job:
-    """The job that a command's options ask for.
-
-    Raises:
-        UsageError, TaskError: An option makes no sense, or there is no such task.
-    """
-    if limit is not None and limit < 1:
-        raise UsageError(
-            f"--limit {limit} leaves no documents", fix="give 1 or more, or leave it out for all"
-        )
-    perturbations = parse_perturbations(perturb)
-    selectors = [name.strip() for name in tasks.split(",") if name.strip()]
-    specs = find_tasks(selectors, tasks_dir or ())
-    from lmeval.engine.sources import ModelOptions
-    from lmeval.evaluate import Settings
-    from lmeval.run import Job
-
-    options = ModelOptions(
-        model=model,
-        revision=revision,
-        model_type=model_type.value,
-        dtype=dtype.value,
-        device=device,
-        device_map=device_map,
-        adapter=adapter,
-        max_length=max_length,
-        batch_tokens=parse_batch_tokens(batch_tokens),
-        pll=None if pll is None else pll.value,
-        labels=parse_labels(labels),
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-        offline=offline,
-    )
-    settings = Settings(
-        num_fewshot=num_fewshot,
-        limit=limit,
-        seed=seed,
-        system=system,
-        pll=options.pll,
-        perturb=perturbations,
-        perturb_seed=perturb_seed,
-        data_root=data_root,
-        offline=offline,
-        allowed_paths=(*(tasks_dir or ()), *(allow_path or ())),
-        trust_remote_code=trust_remote_code,
-        save_tokens=save_tokens,
-    )
-    return Job(specs, frozenset(selectors), options, settings, chat=chat)
-
-
-def parse_labels(text: str | None) -> tuple[str, ...] | None:
-    """The names in --labels.
-
-    Raises:
-        UsageError: One is empty, or there twice.
-    """
-    if text is None:
-        return None
-    names = tuple(name.strip() for name in text.split(","))
-    if not all(names) or len(set(names)) < len(names):
-        raise UsageError(
-            f'--labels "{text}" has an empty name, or one twice', fix="name each output once: --labels no,yes"
-        )
-    return names
-
-
 def parse_workers(text: str | None, ray_address: str | None) -> int | None:
     """The value of --workers; 0 for auto.
 
@@ -293,21 +120,5 @@ def parse_workers(text: str | None, ray_address: str | None) -> int | None:
         raise UsageError(
             f'--workers "{text}" is neither auto nor a number from 1 to {MOST_WORKERS:,}',
             fix="auto: one a GPU, and without GPUs one a machine",
-        )
-    return int(text)
-
-
-def parse_batch_tokens(text: str) -> int | None:
-    """The value of --batch-tokens; None for auto.
-
-    Raises:
-        UsageError: It is neither auto nor a number of at least 1.
-    """
-    if text == "auto":
-        return None
-    if not (text.isascii() and text.isdigit()) or int(text) < 1:
-        raise UsageError(
-            f'--batch-tokens "{text}" is neither auto nor a number of at least 1',
-            fix="leave it out: auto fits the device",
         )
     return int(text)

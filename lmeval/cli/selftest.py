@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lmeval.cli.files import write_file
-from lmeval.cli.options import Offline
-from lmeval.cli.run import DType, ModelType, Pll, make_job
+from lmeval.cli.job import make_job
+from lmeval.cli.options import JobFlags, with_flags
 
 if TYPE_CHECKING:
     from lmeval.selftest import Floor, SelfTest
@@ -22,43 +22,12 @@ if TYPE_CHECKING:
 EXIT_FAILED = 10
 
 
+@with_flags(JobFlags)
 def selftest(
     model: Annotated[str, typer.Option(help="Hub id, local folder, .gguf file or a demo model.")],
     tasks: Annotated[str, typer.Option(help="Names, globs, tag:NAME or YAML files, separated by commas.")],
+    flags: JobFlags,
     config: Annotated[Path | None, typer.Option(help="Gate file whose margins are tried.")] = None,
-    revision: Annotated[str | None, typer.Option(help="Commit, tag or branch on the hub.")] = None,
-    model_type: Annotated[ModelType, typer.Option(help="Refuse a model of another type.")] = ModelType.auto,
-    dtype: Annotated[DType, typer.Option(help="auto: the checkpoint's own.")] = DType.auto,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    adapter: Annotated[str | None, typer.Option(help="Folder of a PEFT adapter to merge in.")] = None,
-    num_fewshot: Annotated[int | None, typer.Option(min=0, help="Shots, in place of each task's.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Only the first N documents.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of random shots and bootstrap intervals.")] = 0,
-    max_length: Annotated[int | None, typer.Option(min=2, help="Window in tokens, if not all.")] = None,
-    batch_tokens: Annotated[str, typer.Option(help="Tokens run at once: auto or a number.")] = "auto",
-    chat: Annotated[bool, typer.Option("--chat", help="Apply the model's chat template.")] = False,
-    system: Annotated[str | None, typer.Option(help="With --chat: the system message.")] = None,
-    pll: Annotated[
-        Pll | None, typer.Option(help="How masked models score texts, in place of each task's.")
-    ] = None,
-    tasks_dir: Annotated[list[Path] | None, typer.Option(help="A further folder of task files.")] = None,
-    data_root: Annotated[
-        Path | None, typer.Option(envvar="LMEVAL_DATA", help="A mirror of hub data sets, read first.")
-    ] = None,
-    allow_path: Annotated[
-        list[Path] | None, typer.Option(help="A further folder that task files may read data in.")
-    ] = None,
-    offline: Offline = False,
-    labels: Annotated[str | None, typer.Option(help="Names of a classifier's outputs, in order.")] = None,
-    trust_remote_code: Annotated[
-        bool,
-        typer.Option(
-            "--trust-remote-code", help="Let code of the model's folder and of evaluate: metrics run."
-        ),
-    ] = False,
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read pickled weights, their tensors alone.")
-    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything to this file.")] = None,
 ) -> None:
@@ -69,30 +38,7 @@ def selftest(
     from lmeval.gate.config import GateConfig, load_gate_file
 
     settings = load_gate_file(config) if config else GateConfig()
-    job = make_job(
-        model,
-        tasks,
-        tasks_dir=tasks_dir,
-        revision=revision,
-        model_type=model_type,
-        dtype=dtype,
-        device=device,
-        adapter=adapter,
-        num_fewshot=num_fewshot,
-        limit=limit,
-        seed=seed,
-        max_length=max_length,
-        batch_tokens=batch_tokens,
-        chat=chat,
-        system=system,
-        pll=pll,
-        data_root=data_root,
-        allow_path=allow_path,
-        offline=offline,
-        labels=labels,
-        trust_remote_code=trust_remote_code,
-        allow_pickle=allow_pickle,
-    )
+    job = make_job(model, tasks, flags)
     from lmeval.cli.progress import make_listener
     from lmeval.selftest import self_test
     from lmeval.store import to_json_text
