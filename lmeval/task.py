@@ -18,49 +18,8 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from lmeval.errors import TaskError, did_you_mean
 from lmeval.sandbox.source import count_tokens
-from lmeval.specs import (
-    NESTED_KEYS,
-    TASK_TYPES,
-    ClassificationTask,
-    ClozeTask,
-    DatasetSpec,
-    Decoding,
-    GenerationTask,
-    MemorizationTask,
-    MinimalPairsTask,
-    NextSentenceTask,
-    PerplexityTask,
-    QaTask,
-    RegressionTask,
-    SummarizationTask,
-    TaskSpec,
-    TranslationTask,
-    shown,
-)
+from lmeval.specs import NESTED_KEYS, TASK_TYPES, TaskSpec, shown
 from lmeval.yamltree import KeyPath, Lines, read_yaml
-
-__all__ = [
-    "TASK_TYPES",
-    "ClassificationTask",
-    "ClozeTask",
-    "DatasetSpec",
-    "Decoding",
-    "GenerationTask",
-    "MemorizationTask",
-    "MinimalPairsTask",
-    "NextSentenceTask",
-    "PerplexityTask",
-    "QaTask",
-    "RegressionTask",
-    "SummarizationTask",
-    "TaskSpec",
-    "TranslationTask",
-    "all_tasks",
-    "find_tasks",
-    "json_schema",
-    "load_task_file",
-    "shipped_tasks_dir",
-]
 
 MAX_VARIANTS = 1_000
 MAX_VARIED = 300_000  # variants, times the file's keys and values

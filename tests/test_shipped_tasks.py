@@ -23,15 +23,8 @@ from lmeval.prompts import build_prompts
 from lmeval.records import Document, Prompt, Sample, canonical_sha256
 from lmeval.requests import extract_answer
 from lmeval.scoring import metric_options
-from lmeval.task import (
-    GenerationTask,
-    TaskSpec,
-    TranslationTask,
-    all_tasks,
-    find_tasks,
-    load_task_file,
-    shipped_tasks_dir,
-)
+from lmeval.specs import GenerationTask, TaskSpec, TranslationTask
+from lmeval.task import all_tasks, find_tasks, load_task_file, shipped_tasks_dir
 
 FILES = sorted(path for path in shipped_tasks_dir().glob("*.yaml") if not path.stem.startswith("demo"))
 PAGE = ' \n = Big Ben = \n \n It " rings " , at 1 @.@ 5 km ( or 1 @,@ 500 m ) ; it \'s old . \n'

@@ -10,8 +10,8 @@ import pytest
 from lmeval import task
 from lmeval.cli.task_templates import new_task_file
 from lmeval.errors import TaskError
-from lmeval.specs import DatasetSpec, GenerationTask
-from lmeval.task import TASK_TYPES, ClozeTask, all_tasks, find_tasks, json_schema, load_task_file
+from lmeval.specs import TASK_TYPES, ClozeTask, DatasetSpec, GenerationTask, TaskSpec
+from lmeval.task import all_tasks, find_tasks, json_schema, load_task_file
 
 CLOZE = """\
 name: lambada
@@ -57,7 +57,7 @@ def write(tmp_path: Path) -> Write:
     return write_file
 
 
-def load_one(path: Path) -> task.TaskSpec:
+def load_one(path: Path) -> TaskSpec:
     (spec,) = load_task_file(path)
     return spec
 
@@ -435,7 +435,7 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def names(specs: tuple[task.TaskSpec, ...]) -> list[str]:
+def names(specs: tuple[TaskSpec, ...]) -> list[str]:
     return [spec.name for spec in specs]
 
 

@@ -12,7 +12,8 @@ import typer
 from lmeval.documents import current_revision, load_documents
 from lmeval.errors import UsageError
 from lmeval.mirror import is_current, mirror_file, write_mirror
-from lmeval.task import DatasetSpec, TaskSpec, find_tasks
+from lmeval.specs import DatasetSpec, TaskSpec
+from lmeval.task import find_tasks
 
 data_app = typer.Typer(no_args_is_help=True, help="Bring data sets to where there is no hub.")
 

@@ -19,15 +19,8 @@ from lmeval.errors import LmevalError, TaskError, UsageError, did_you_mean
 from lmeval.printable import printable, printable_lines
 from lmeval.records import Prompt
 from lmeval.requests import WRITTEN
-from lmeval.task import (
-    TASK_TYPES,
-    ClassificationTask,
-    TaskSpec,
-    all_tasks,
-    find_tasks,
-    json_schema,
-    load_task_file,
-)
+from lmeval.specs import TASK_TYPES, ClassificationTask, TaskSpec
+from lmeval.task import all_tasks, find_tasks, json_schema, load_task_file
 
 tasks_app = typer.Typer(no_args_is_help=True, help="List, show, check and write task files.")
 

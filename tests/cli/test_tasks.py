@@ -10,7 +10,8 @@ from typer.testing import CliRunner, Result
 from lmeval import task
 from lmeval.cli import tasks
 from lmeval.errors import DataError, LmevalError, TaskError, UsageError
-from lmeval.task import TASK_TYPES, load_task_file
+from lmeval.specs import TASK_TYPES
+from lmeval.task import load_task_file
 
 FILE = """\
 name: mytask
