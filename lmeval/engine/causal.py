@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from lmeval.engine import decode
+from lmeval.engine import decode, plain_rows
 from lmeval.engine.attention import can_be_handed
 from lmeval.engine.base import Costs, Stopwatch, Usage, Work, collect, known, renumbered
 from lmeval.engine.beam import Prompt, Searcher
@@ -17,6 +17,7 @@ from lmeval.engine.network import Network
 from lmeval.engine.parts import LastPlan, ScorePlan, Units, text_units
 from lmeval.engine.pieces import Pieces, causal_texts, num_alternatives
 from lmeval.engine.plan import build_forest
+from lmeval.engine.processors import Processors, configured_processors
 from lmeval.engine.scorer import CausalScorer, Walk, scoring_costs
 from lmeval.engine.slots import SlotRows
 from lmeval.engine.tokenization import Ids, TextEncoder, Window, causal_windows, generation_prompts
@@ -93,14 +94,14 @@ class CausalEngine:
         )
 
     def _cached_rows(self, prompts: Sequence[Ids]) -> Rows:
-        return decode.CachedRows(self.network, self.encoder.pad_id, self.usage)
+        return plain_rows.CachedRows(self.network, self.encoder.pad_id, self.usage)
 
     def _recomputed_rows(self, prompts: Sequence[Ids]) -> Rows:
-        return decode.RecomputedRows(self.network, self.usage)
+        return plain_rows.RecomputedRows(self.network, self.usage)
 
     def _proved(self, make_rows: Callable[[Sequence[Ids]], Rows]) -> bool:
         computed = self.usage.tokens_computed
-        proved = decode.prove(make_rows, self.network)
+        proved = plain_rows.prove(make_rows, self.network)
         self.usage.tokens_computed = computed
         return proved
 
@@ -124,13 +125,13 @@ class CausalEngine:
             return self._slot_rows
         return self._cached_rows if self._takes_cache else self._recomputed_rows
 
-    def _processors_of(self, prompt: Ids, max_new_tokens: int) -> decode.Processors | None:
+    def _processors_of(self, prompt: Ids, max_new_tokens: int) -> Processors | None:
         """The generation configuration's; where it has none for one prompt, it has none for any."""
         if self._has_processors is False:
             return None
         ids = self.network.to_device(prompt)[None]
         ends = sorted(decode.eos_token_ids(self.network.model, self.encoder)) or None
-        found = decode.configured_processors(
+        found = configured_processors(
             self.network.model, ids, max_new_tokens=max_new_tokens, eos_token_id=ends
         )
         self._has_processors = found is not None

@@ -4,8 +4,8 @@ A row that comes to its stop, its end token or its limit leaves at once, and the
 are looked for in the decoded text of what was generated, never in the prompt, row by row, and cut at the earliest.
 Of equal logits the lowest token id is taken. What a model's generation configuration makes `generate` do to logits
 (a repetition penalty, forced and forbidden tokens) is done here by the same processors. How rows are run is the
-business of a `Rows`: see `slots` for models whose attention can be handed a shared prefix, and `CachedRows` and
-`RecomputedRows` here for the others.
+business of a `Rows`: see `slots` for models whose attention can be handed a shared prefix, and `plain_rows` for the
+others.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 
 from lmeval import stopping
 from lmeval.engine.base import Usage
 from lmeval.engine.chosen import chosen_mask
-from lmeval.engine.memory import is_out_of_memory, release_memory, reraise_fault
-from lmeval.engine.network import Network
+from lmeval.engine.memory import is_out_of_memory, release_memory
+from lmeval.engine.processors import Processors
 from lmeval.engine.tokenization import Ids, TextEncoder, Window
-from lmeval.errors import NOT_FINITE, ModelError, NumericError
+from lmeval.errors import NOT_FINITE, NumericError
 from lmeval.records import DecodingSettings, GenerationOutput, GenerationRequest
 
 MAX_ROWS = 32  # on a CPU, where more are no faster: the products are then as fast as they get
@@ -35,9 +34,6 @@ PREFILL_TOKENS = 8192  # prompt tokens, padding included, that are added to the 
 WORTH_TOKENS = (
     64  # rows wait for company until so many prompt tokens, or a quarter of the rows, can be added at once
 )
-
-
-Processors = Callable[[Tensor, Tensor], Tensor]  # (B, T) tokens so far, (B, V) logits -> logits
 
 
 class Rows(Protocol):
@@ -254,48 +250,6 @@ def _without(count: int, ended: Sequence[int]) -> list[int]:
     return kept
 
 
-def configured_processors(model: Any, input_ids: Tensor, **asked: Any) -> Processors | None:
-    """What `generate` would do to logits by the model's own generation configuration; None if nothing.
-
-    Args:
-        model: Of transformers.
-        input_ids: (1, T), of a prompt or of what an encoder reads.
-        asked: Further arguments of `generate`.
-    """
-    found: list[Any] = []
-
-    def catch(model: Any, input_ids: Tensor, logits_processor: Any, **others: Any) -> Tensor:
-        found.append(logits_processor)
-        return input_ids
-
-    mask = torch.ones_like(input_ids)
-    try:
-        model.generate(
-            input_ids=input_ids,
-            attention_mask=mask,
-            do_sample=False,
-            num_beams=1,
-            custom_generate=catch,
-            **asked,
-        )
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-    ) as error:  # each processor checks its values as it likes
-        raise generation_refused(error) from error
-    return found[0] if len(found[0]) else None
-
-
-def generation_refused(error: Exception) -> ModelError:
-    """The error of a generation configuration that `generate` does not take."""
-    return ModelError(
-        f"the model's generation_config.json does not work: {' '.join(str(error).split())[:300]}",
-        fix="compare it with the original's, or leave the file out: generation is greedy without it",
-    )
-
-
 def edited(logits: Tensor, slots: Sequence[Slot]) -> Tensor:
     """(B, V) logits after the processors of their slots."""
     if all(slot.edit is None for slot in slots):
@@ -351,154 +305,3 @@ def draw(logits: Tensor, decoding: DecodingSettings, rng: np.random.Generator) -
     cumulative = scores.softmax(-1).cumsum(-1)
     place = torch.searchsorted(cumulative, float(cumulative[-1]) * rng.random(), right=True)
     return min(int(place), len(scores) - 1)
-
-
-class CachedRows:
-    """Left-padded rows that step token by token with transformers' own key/value cache."""
-
-    num_shared = 0
-
-    def __init__(self, network: Network, pad_id: int, usage: Usage) -> None:
-        self.network, self.pad_id, self.usage = network, pad_id, usage
-        self.cache = DynamicCache()
-        self.mask = network.to_device(np.zeros((0, 0), dtype=np.int64))
-        self.last = network.to_device(np.zeros((0, 1), dtype=np.int64))  # position of each row's last token
-
-    def add(self, prompts: Sequence[Ids]) -> Tensor:
-        """See Rows."""
-        width = max(len(ids) for ids in prompts)
-        tokens = np.full((len(prompts), width), self.pad_id, dtype=np.int64)
-        seen = np.zeros((len(prompts), width), dtype=np.int64)
-        for line, ids in enumerate(prompts):
-            tokens[line, width - len(ids) :], seen[line, width - len(ids) :] = ids, 1
-        mask, cache = self.network.to_device(seen), DynamicCache()
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        logits = self._run(self.network.to_device(tokens), mask, positions, cache)
-        self._join(cache, mask, positions[:, -1:])
-        return logits
-
-    def _join(self, cache: DynamicCache, mask: Tensor, last: Tensor) -> None:
-        """Put new rows below the others, the shorter ones padded on the left."""
-        if not len(self.last):
-            self.cache, self.mask, self.last = cache, mask, last
-            return
-        width = max(mask.shape[1], self.mask.shape[1])
-
-        def padded(tensor: Tensor, dim: int) -> Tensor:
-            missing = [*tensor.shape]
-            missing[dim] = width - tensor.shape[dim]
-            return torch.cat([tensor.new_zeros(missing), tensor], dim=dim)
-
-        for layer, new in zip(self.cache.layers, cache.layers, strict=True):
-            layer.keys = torch.cat([padded(layer.keys, -2), padded(new.keys, -2)])
-            layer.values = torch.cat([padded(layer.values, -2), padded(new.values, -2)])
-        self.mask = torch.cat([padded(self.mask, 1), padded(mask, 1)])
-        self.last = torch.cat([self.last, last])
-
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        """See Rows."""
-        self.last = self.last + 1
-        self.mask = torch.cat([self.mask, self.mask.new_ones((len(tokens), 1))], dim=-1)
-        inputs = self.network.to_device(np.array(tokens)[:, None])
-        return self._run(inputs, self.mask, self.last, self.cache)
-
-    def _run(self, tokens: Tensor, mask: Tensor, positions: Tensor, cache: DynamicCache) -> Tensor:
-        self.usage.tokens_computed += tokens.numel()
-        inputs = {
-            "input_ids": tokens,
-            "attention_mask": mask,
-            "position_ids": positions,
-            "past_key_values": cache,
-            "use_cache": True,
-        }
-        if self.network.is_split:
-            return self.network.logits(self.network.hidden(**inputs)[:, -1])
-        logits: Tensor = self.network.model(**inputs).logits[:, -1]
-        return logits
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """See Rows."""
-        lines = self.network.to_device(np.array(rows, dtype=np.int64))
-        if not len(rows):
-            self.cache = DynamicCache()
-        else:
-            self.cache.batch_select_indices(lines)
-        self.mask, self.last = self.mask[lines], self.last[lines]
-
-
-class RecomputedRows:
-    """Right-padded rows that run whole at every step: for models whose state is not a key/value cache."""
-
-    num_shared = 0
-
-    def __init__(self, network: Network, usage: Usage) -> None:
-        self.network, self.usage = network, usage
-        self.rows: list[list[int]] = []
-
-    def add(self, prompts: Sequence[Ids]) -> Tensor:
-        """See Rows."""
-        fresh = [ids.tolist() for ids in prompts]
-        self.rows += fresh
-        return self._logits(fresh)
-
-    def step(self, tokens: Sequence[int]) -> Tensor:
-        """See Rows."""
-        for row, token in zip(self.rows, tokens, strict=True):
-            row.append(token)
-        return self._logits(self.rows)
-
-    def _logits(self, rows: Sequence[list[int]]) -> Tensor:
-        width = max(len(row) for row in rows)
-        tokens = self.network.to_device(np.array([row + [0] * (width - len(row)) for row in rows]))
-        self.usage.tokens_computed += tokens.numel()
-        last = self.network.to_device(np.array([len(row) - 1 for row in rows]))
-        lines = torch.arange(len(rows), device=last.device)
-        if self.network.is_split:
-            return self.network.logits(self.network.hidden(input_ids=tokens)[lines, last])
-        logits: Tensor = self.network.model(input_ids=tokens).logits[lines, last]
-        return logits
-
-    def keep(self, rows: Sequence[int]) -> None:
-        """See Rows."""
-        self.rows = [self.rows[row] for row in rows]
-
-
-@torch.inference_mode()
-def prove(make_rows: Callable[[Sequence[Ids]], Rows], network: Network) -> bool:
-    """Whether rows of unequal prompts, one of them added late, step to what their texts give when run whole.
-
-    A recurrent model may swallow a key/value cache without a word and then see its last token only.
-
-    Args:
-        make_rows: Rows for prompts such as these.
-        network: The model.
-    """
-    vocabulary = int(network.model.config.get_text_config().vocab_size)
-    shared = np.random.default_rng(0).integers(0, vocabulary, size=4)
-    texts = [
-        np.concatenate([shared, np.random.default_rng(n).integers(0, vocabulary, size=n)]).astype(np.int32)
-        for n in (7, 4, 5)
-    ]
-    try:
-        rows = make_rows([ids[:-2] for ids in texts])
-        rows.add([ids[:-2] for ids in texts[:2]])
-        rows.step([int(ids[-2]) for ids in texts[:2]])
-        rows.keep([1])
-        rows.add([texts[2][:-2]])
-        rows.step([int(texts[1][-1]), int(texts[2][-2])])
-        got = rows.step([0, int(texts[2][-1])])
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        AttributeError,
-        NotImplementedError,
-        IndexError,
-        KeyError,
-    ) as refusal:
-        reraise_fault(refusal)
-        return False
-    after = [np.append(texts[1], 0).astype(np.int32), texts[2]]
-    whole = torch.cat([RecomputedRows(network, Usage()).add([ids]) for ids in after])
-    error = (got.float().log_softmax(-1) - whole.float().log_softmax(-1)).abs().mean().item()
-    return error <= (1e-3 if network.dtype in (torch.float32, torch.float64) else 0.25)

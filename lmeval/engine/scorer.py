@@ -23,6 +23,7 @@ from lmeval.engine.memory import attempt, reraise_fault
 from lmeval.engine.network import Network, Picked
 from lmeval.engine.parts import Units, batch_units
 from lmeval.engine.plan import Forest, Row, build_forest, cut_rows, tokens_requested
+from lmeval.engine.proof import REFUSALS
 from lmeval.engine.rows import (
     carry,
     depends_on_length,
@@ -350,7 +351,7 @@ def prove_packed(scorer: CausalScorer) -> str | None:
         packed = _collected(scorer._packed(forest), int(forest.slots[-1]))
         scorer.batch_tokens, network.body = 1024, None
         plain = _collected(scorer._plain(windows, forest.slots), int(forest.slots[-1]))
-    except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError) as error:
+    except REFUSALS as error:
         reraise_fault(error)
         return f"packed rows are refused by the model ({type(error).__name__})"
     finally:

@@ -21,10 +21,11 @@ from torch import Tensor
 from transformers import EncoderDecoderCache
 
 from lmeval.engine.base import Usage
-from lmeval.engine.decode import Processors, configured_processors
 from lmeval.engine.encoder_decoder import EncoderDecoder, new_cache
 from lmeval.engine.memory import reraise_fault
 from lmeval.engine.network import returning
+from lmeval.engine.processors import Processors, configured_processors
+from lmeval.engine.proof import REFUSALS, say_the_same
 from lmeval.engine.targets import Tokens
 from lmeval.engine.tokenization import Ids
 
@@ -280,15 +281,7 @@ def prove(network: EncoderDecoder, table: Tensor | None) -> bool:
         rows.add(sources[2:])
         rows.step([texts[1][3], texts[2][1]])
         got = rows.step([texts[1][4], texts[2][2]])
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        AttributeError,
-        NotImplementedError,
-        IndexError,
-        KeyError,
-    ) as refusal:
+    except REFUSALS as refusal:
         reraise_fault(refusal)
         return False
     whole = torch.cat(
@@ -300,5 +293,4 @@ def prove(network: EncoderDecoder, table: Tensor | None) -> bool:
             for source, text in ((sources[1], texts[1]), (sources[2], texts[2]))
         ]
     )
-    error = (got.float().log_softmax(-1) - whole.float().log_softmax(-1)).abs().mean().item()
-    return error <= (1e-3 if network.dtype in (torch.float32, torch.float64) else 0.25)
+    return say_the_same(got, whole, network.dtype)

@@ -14,6 +14,7 @@ import transformers as hf
 
 from lmeval.engine import decode
 from lmeval.engine.causal import CausalEngine
+from lmeval.engine.plain_rows import RecomputedRows
 from lmeval.engine.slots import SlotRows
 from lmeval.errors import RequestError
 from lmeval.records import DecodingSettings, GenerationOutput, GenerationRequest
@@ -222,7 +223,7 @@ def test_out_of_memory_means_fewer_rows_and_the_same_texts(
     engine = causal_engine(model(shape), tokenizer())
     wanted = [seen(output) for output in generate(engine, some_requests())]
     raised, sizes = [], []
-    for rows in (SlotRows, decode.RecomputedRows):
+    for rows in (SlotRows, RecomputedRows):
 
         def step(self: Any, tokens: Sequence[int], real: Any = rows.step) -> torch.Tensor:
             self.steps = getattr(self, "steps", 0) + 1
