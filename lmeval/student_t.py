@@ -57,7 +57,7 @@ def upper_tail(t: float, df: float) -> float:
     a, x, y = df / 2, df / (df + t * t), t * t / (df + t * t)
     if x < (a + 1) / (a + 2.5):
         return 0.5 * _factor(a, x, y) / a * _continued_fraction(a, 0.5, x)
-    return 0.5 - 0.5 * _factor(a, x, y) / 0.5 * _continued_fraction(0.5, a, y)
+    return 0.5 - _factor(a, x, y) * _continued_fraction(0.5, a, y)
 
 
 def _density(t: float, df: float) -> float:
