@@ -22,7 +22,7 @@ import torch
 from lmeval.engine.base import Stopwatch, Usage, Work, collect, known
 from lmeval.engine.chosen import Mask, chosen_mask
 from lmeval.engine.memory import attempt
-from lmeval.engine.network import Network
+from lmeval.engine.network import Network, without_cache
 from lmeval.engine.parts import LastPlan, Units, batch_units
 from lmeval.engine.tokenization import ENCODE_BATCH, TextEncoder, require_unicode
 from lmeval.engine.work import measure_work
@@ -88,7 +88,7 @@ class ClassifierEngine:
         self.takes = {
             name for name in ("input_ids", "token_type_ids", "attention_mask") if name in parameters
         }
-        self.options = {"use_cache": False} if "use_cache" in parameters else {}
+        self.options = without_cache(network.model)
         self.usage = Usage()
         self._texts: LastPlan[tuple[list[Input], Askers]] = LastPlan()
 

@@ -7,6 +7,7 @@ hidden states, so no architecture needs code of its own. The split is proved on 
 
 from __future__ import annotations
 
+import inspect
 import resource
 import sys
 from collections.abc import Callable, Iterator
@@ -27,9 +28,10 @@ from lmeval.engine.scratch import Scratch
 
 Int = NDArray[np.integer[Any]]
 
-# Of float32 logits at a time on a CPU. glibc takes what is over 32 MiB from the system anew each time, and its pages
-# cost four times what the softmax over them does; below some rows, a head's product waits for its weights.
-HEAD_CHUNK_BYTES = 28 * 2**20
+# Of float32 logits at a time on a CPU: glibc takes what is over 32 MiB from the system anew each time, its pages cost
+# four times what the softmax over them does, and what is smaller leaves smaller holes in the heap. Below some rows, a
+# head's product waits for its weights.
+HEAD_CHUNK_BYTES = 12 * 2**20
 LEAST_HEAD_ROWS = 64
 SOFTMAX_BYTES = 3 * 2**20  # of float32 logits
 HEAD_CHUNK_BYTES_ACCELERATOR = 2**30
@@ -178,8 +180,10 @@ class Network:
     ) -> Picked:
         """As `score_positions`, for a batch of (B, T) inputs; `cells` are positions into its B * T cells."""
         if self.is_split:
-            return self.score_positions(self.hidden(**inputs).flatten(0, 1), cells, query, targets, top)
-        flat, chosen = self.model(**inputs).logits.flatten(0, 1), self.to_device(cells)
+            hidden = self.hidden(**inputs, **without_cache(self.body))
+            return self.score_positions(hidden.flatten(0, 1), cells, query, targets, top)
+        logits = self.model(**inputs, **without_cache(self.model)).logits
+        flat, chosen = logits.flatten(0, 1), self.to_device(cells)
         return self.pick(lambda begin, end: flat[chosen[begin:end]], len(cells), query, targets, top)
 
     def pick(
@@ -256,6 +260,11 @@ def _among_all(
         left.scatter_(-1, best[-1], -torch.inf)
     order = torch.cat(best, dim=-1)
     return ranks, order[rows], logprobs.gather(-1, order)[rows]
+
+
+def without_cache(module: Any) -> dict[str, bool]:
+    """What tells a module, if it can be told, to keep no keys and values of a forward that nothing follows."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(module.forward).parameters else {}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from transformers import DynamicCache
 from lmeval.engine.base import Usage
 from lmeval.engine.decode import Rows
 from lmeval.engine.memory import reraise_fault
-from lmeval.engine.network import Network
+from lmeval.engine.network import Network, without_cache
 from lmeval.engine.proof import REFUSALS, say_the_same
 from lmeval.engine.tokenization import Ids
 
@@ -118,8 +118,10 @@ class RecomputedRows:
         last = self.network.to_device(np.array([len(row) - 1 for row in rows]))
         lines = torch.arange(len(rows), device=last.device)
         if self.network.is_split:
-            return self.network.logits(self.network.hidden(input_ids=tokens)[lines, last])
-        logits: Tensor = self.network.model(input_ids=tokens).logits[lines, last]
+            hidden = self.network.hidden(input_ids=tokens, **without_cache(self.network.body))
+            return self.network.logits(hidden[lines, last])
+        model = self.network.model
+        logits: Tensor = model(input_ids=tokens, **without_cache(model)).logits[lines, last]
         return logits
 
     def keep(self, rows: Sequence[int]) -> None:

@@ -102,6 +102,27 @@ def test_some_of_what_is_scored_is_greedy_and_most_is_not() -> None:
     assert 5 <= sum(greedy) < len(greedy) / 2
 
 
+@pytest.mark.parametrize("shape", CAUSAL)
+@pytest.mark.parametrize("is_split", [True, False])
+def test_the_plain_path_keeps_no_keys_and_values(shape: str, is_split: bool) -> None:
+    engine = causal_engine(model(shape), tokenizer())
+    engine.usage.path = "plain"
+    body = engine.network.body
+    if not is_split:
+        engine.network.body = None
+    kept: list[Any] = []
+
+    def look(module: Any, inputs: Any, output: Any) -> None:
+        kept.append((output.get("past_key_values"), output.get("cache_params")))
+
+    hook = (body if is_split else engine.network.model).register_forward_hook(look)
+    try:
+        score(engine, some_requests()[:5])
+    finally:
+        hook.remove()
+    assert kept and set(kept) == {(None, None)}
+
+
 @pytest.mark.parametrize("shape", [shape for shape in CAUSAL if shape not in PLAIN])
 def test_the_plain_path_agrees_on_a_model_that_can_take_packed_rows(shape: str) -> None:
     engine = causal_engine(model(shape), tokenizer())
