@@ -25,7 +25,8 @@ def side_by_side(given: argparse.Namespace, model: str, dtype: str) -> dict[str,
 
     from lmeval.engine.decode import eos_token_ids
     from lmeval.engine.sources import ModelOptions
-    from lmeval.evaluate import Settings, Silence
+    from lmeval.listener import Silence
+    from lmeval.prepare import Settings
     from lmeval.records import GenerationRequest
     from lmeval.run import Job, open_job
     from lmeval.task import find_tasks

@@ -170,7 +170,8 @@ def _summary(run: Written) -> dict[str, Any]:
 def growth(setting: Setting, work: GenerationWork) -> list[dict[str, Any]]:
     """Seconds of decoding 32 prompts to limits of their own: short ones, one long among short, long ones."""
     from lmeval.engine.sources import ModelOptions
-    from lmeval.evaluate import Settings, Silence
+    from lmeval.listener import Silence
+    from lmeval.prepare import Settings
     from lmeval.records import GenerationRequest
     from lmeval.run import Job, open_job
     from lmeval.task import find_tasks

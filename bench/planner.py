@@ -10,8 +10,8 @@ import time
 import numpy as np
 
 from bench.run import say, write
+from lmeval.engine.causal_windows import Window
 from lmeval.engine.plan import build_forest, cut_rows, tokens_requested
-from lmeval.engine.tokenization import Window
 
 SHOTS, QUESTION, CHOICES, ANSWER = 400, 60, 4, 5  # tokens, tokens, number, tokens
 

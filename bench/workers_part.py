@@ -19,7 +19,8 @@ BEGIN = time.perf_counter()
 def run(model: str, tasks: str, limit: int, workers: int, data_root: str, dtype: str) -> dict[str, Any]:
     """Score, and what it took; of workers also every shard, and the units that they were cut from."""
     from lmeval.engine.sources import ModelOptions
-    from lmeval.evaluate import Settings, Silence
+    from lmeval.listener import Silence
+    from lmeval.prepare import Settings
     from lmeval.run import Job, Keep, open_job, run_opened
     from lmeval.task import find_tasks
 

@@ -24,11 +24,13 @@ from lmeval.engine.kinds import check_type, head_of, load_config
 from lmeval.engine.loading import load_encoder, load_engine
 from lmeval.engine.sources import ModelOptions, ModelSource, convert_gguf, find_model
 from lmeval.errors import ModelError, UsageError
-from lmeval.evaluate import Listener, PreparedTask, Settings, num_shots, prepare, run_fingerprint
+from lmeval.evaluate import run_fingerprint
 from lmeval.heads import check_head
+from lmeval.listener import Listener
 from lmeval.perturb import perturbed_name
 from lmeval.perturb.drops import evaluate_perturbed
 from lmeval.perturb.prompts import why_not
+from lmeval.prepare import PreparedTask, Settings, num_shots, prepare
 from lmeval.records import HeadRecord, RunRecord, Sample, TaskRecord
 from lmeval.requests import check_can_do
 from lmeval.resume import began, open_run

@@ -86,7 +86,7 @@ def run_record(
 
 
 def _trusted_code(tasks: Mapping[str, TaskRecord]) -> tuple[str, ...]:
-    """The metrics that are programs of others; they ran because the user had consented, see evaluate.prepare."""
+    """The metrics that are programs of others; they ran because the user had consented, see prepare.prepare."""
     named = {metric for task in tasks.values() for metric in task.metrics}
     return tuple(sorted(metric for metric in named if metric.startswith(PLUGIN_PREFIX)))
 

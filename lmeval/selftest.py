@@ -23,9 +23,9 @@ from lmeval.compare.comparable import shared_clusters
 from lmeval.compare.flips import count_flips
 from lmeval.engine.sources import ModelOptions
 from lmeval.errors import NumericError, UsageError
-from lmeval.evaluate import Listener
 from lmeval.gate.config import GateConfig, Rule
 from lmeval.gate.suite import GateReport, default_rules, judge_suite
+from lmeval.listener import Listener
 from lmeval.paired import paired_difference
 from lmeval.records import Sample
 from lmeval.run import FoundModel, Job, Keep, OpenJob, Prepared, find, load, prepare_tasks, run_opened

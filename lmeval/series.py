@@ -28,7 +28,7 @@ from lmeval.engine.loading import identity_files, load_encoder
 from lmeval.engine.sources import DEMO_NAMES, ModelOptions
 from lmeval.engine.steps import step_of
 from lmeval.errors import ModelError, NumericError, RequestError, StoreError, UsageError
-from lmeval.evaluate import Listener
+from lmeval.listener import Listener
 from lmeval.records import HeadRecord, RunRecord, canonical_sha256
 from lmeval.run import (
     FoundModel,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lmeval.evaluate import PreparedTask, Settings, prepare
+from lmeval.prepare import PreparedTask, Settings, prepare
 from lmeval.records import ScoreRequest
 from lmeval.specs import TaskSpec
 from lmeval.task import load_task_file

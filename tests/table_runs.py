@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lmeval.engine.table import TableEngine
-from lmeval.evaluate import PreparedTask, evaluate
+from lmeval.evaluate import evaluate
+from lmeval.prepare import PreparedTask
 from lmeval.records import GenerationRequest, ScoreRequest
 from lmeval.run_record import run_record
 from lmeval.store import finish_run

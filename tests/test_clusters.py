@@ -9,7 +9,8 @@ import pytest
 
 from lmeval.clusters import MIN_PASSAGE_BYTES, cluster_id, passage_clusters
 from lmeval.errors import LmevalError, TemplateError
-from lmeval.evaluate import Settings, evaluate, prepare
+from lmeval.evaluate import evaluate
+from lmeval.prepare import Settings, prepare
 from lmeval.records import Document, canonical_sha256
 from lmeval.task import find_tasks
 from tests.canned import prepared

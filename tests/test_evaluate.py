@@ -12,9 +12,11 @@ import lmeval
 from lmeval.engine.base import Usage
 from lmeval.engine.table import TableEngine
 from lmeval.errors import DataError, LmevalError, RequestError, UsageError
-from lmeval.evaluate import PreparedTask, Settings, engine_identity, evaluate, prepare, run_fingerprint
+from lmeval.evaluate import evaluate, run_fingerprint
 from lmeval.journal import Journal
+from lmeval.keys import engine_identity
 from lmeval.metrics import MetricOptions
+from lmeval.prepare import PreparedTask, Settings, prepare
 from lmeval.records import GenerationOutput, GenerationRequest, Sample, ScoreOutput, ScoreRequest
 from lmeval.run_record import run_record
 from lmeval.store import JOURNAL, Output

@@ -12,9 +12,10 @@ import pytest
 
 from lmeval.engine.table import TableEngine
 from lmeval.errors import DataError, LmevalError, TaskError
-from lmeval.evaluate import Settings, evaluate, prepare
+from lmeval.evaluate import evaluate
 from lmeval.groups import MAX_GROUPS, NO_VALUE
 from lmeval.metrics import MetricOptions, compute
+from lmeval.prepare import Settings, prepare
 from lmeval.records import GroupRecord, ScoreRequest
 from lmeval.runs import load_run
 from lmeval.store import to_json_text

@@ -14,8 +14,9 @@ from lmeval.engine.kinds import load_config
 from lmeval.engine.loading import load_encoder, load_engine
 from lmeval.engine.sources import ModelOptions, find_model
 from lmeval.errors import DataError, RequestError, TaskError
-from lmeval.evaluate import PreparedTask, Settings, evaluate, prepare
+from lmeval.evaluate import evaluate
 from lmeval.memorization import cut_text
+from lmeval.prepare import PreparedTask, Settings, prepare
 from lmeval.records import GenerationRequest
 from lmeval.task import find_tasks, load_task_file
 from tests.table_runs import random_engine

@@ -20,8 +20,8 @@ from lmeval import mirror
 from lmeval.cli.data import data_app
 from lmeval.documents import Documents, load_documents
 from lmeval.errors import DataError, LmevalError, UsageError
-from lmeval.evaluate import Settings, prepare
 from lmeval.mirror import find_in_mirror, manifest_file, mirror_file, write_mirror
+from lmeval.prepare import Settings, prepare
 from lmeval.specs import DatasetSpec
 from lmeval.task import all_tasks, load_task_file
 from tests.canned import write_task

@@ -25,9 +25,9 @@ from lmeval.baseline import save_baseline
 from lmeval.cli.data import data_app
 from lmeval.cli.export import Format, _write_folder, _write_one
 from lmeval.errors import LmevalError
-from lmeval.evaluate import Settings, prepare
 from lmeval.exports import FORMATS, export
 from lmeval.paths import is_path_part
+from lmeval.prepare import Settings, prepare
 from lmeval.records import RunRecord
 from lmeval.runs import load_run
 from lmeval.store import slug, write_whole

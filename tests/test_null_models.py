@@ -11,7 +11,8 @@ import pytest
 
 from lmeval.engine.table import TableEngine
 from lmeval.errors import NumericError
-from lmeval.evaluate import PreparedTask, evaluate
+from lmeval.evaluate import evaluate
+from lmeval.prepare import PreparedTask
 from lmeval.records import GenerationRequest, ScoreRequest
 from lmeval.requests import make_requests
 from tests.canned import SCORED, TASKS, WITH_CHOICES, WRITTEN, num_bytes, prepared

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from lmeval.documents import load_documents, load_shots
 from lmeval.errors import DataError, LmevalError, StoreError
-from lmeval.evaluate import Settings, prepare
 from lmeval.paths import is_path_part, local_file, open_file
+from lmeval.prepare import Settings, prepare
 from lmeval.specs import DatasetSpec
 from tests.canned import DOCUMENTS, make_task, write_task
 from tests.cli.command import lmeval

@@ -14,7 +14,7 @@ import pytest
 from lmeval import cli
 from lmeval.demo import demo_model_path
 from lmeval.documents import mirror_file
-from lmeval.evaluate import Settings, prepare
+from lmeval.prepare import Settings, prepare
 from lmeval.specs import BLEU_TOKENIZERS, Decoding
 from lmeval.task import load_task_file
 

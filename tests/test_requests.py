@@ -7,7 +7,7 @@ import pytest
 
 from lmeval import patterns, requests
 from lmeval.errors import ModelError, TaskError
-from lmeval.evaluate import Settings
+from lmeval.prepare import Settings
 from lmeval.records import (
     DecodingSettings,
     GenerationOutput,

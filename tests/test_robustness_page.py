@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lmeval.evaluate import Settings, prepare
 from lmeval.metrics.memorization import MEMORIZATION_METRICS
 from lmeval.perturb import PERTURBATIONS
+from lmeval.prepare import Settings, prepare
 from lmeval.task import load_task_file
 from tests.cli.command import lmeval
 

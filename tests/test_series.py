@@ -14,7 +14,8 @@ from lmeval import series as series_module
 from lmeval.engine.sources import ModelOptions
 from lmeval.engine.table import TableEngine
 from lmeval.errors import ModelError, UsageError
-from lmeval.evaluate import Settings, Silence
+from lmeval.listener import Silence
+from lmeval.prepare import Settings
 from lmeval.records import ScoreRequest
 from lmeval.run import FoundModel, Job, Keep
 from lmeval.runs import load_run

@@ -17,8 +17,9 @@ import pytest
 
 from lmeval.documents import load_documents, load_shots
 from lmeval.engine.table import TableEngine
-from lmeval.evaluate import Settings, evaluate, prepare
+from lmeval.evaluate import evaluate
 from lmeval.metrics import compute
+from lmeval.prepare import Settings, prepare
 from lmeval.prompts import build_prompts
 from lmeval.records import Document, Prompt, Sample, canonical_sha256
 from lmeval.requests import extract_answer

@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from lmeval.gate.cells import COLUMNS, cells, gravest_first, legend, with_flips
-from lmeval.gate.rules import RuleResult, Verdict, cut_start
+from lmeval.gate.result import RuleResult, Verdict
+from lmeval.gate.rules import cut_start
 from lmeval.gate.suite import GateReport
 from lmeval.gate.words import IN_WORDS, flip_lines, sentence, subject, visible
 from lmeval.printable import printable

@@ -36,7 +36,7 @@ def make_job(
     perturbations = parse_perturbations(perturb)
     selectors = [name.strip() for name in tasks.split(",") if name.strip()]
     specs = find_tasks(selectors, flags.tasks_dir or ())
-    from lmeval.evaluate import Settings
+    from lmeval.prepare import Settings
     from lmeval.run import Job
 
     pll = None if flags.pll is None else flags.pll.value

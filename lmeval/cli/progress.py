@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from lmeval.engine.base import Usage
-from lmeval.evaluate import Listener, Silence
+from lmeval.listener import Listener, Silence
 
 
 class Bars:

@@ -11,6 +11,7 @@ from lmeval.engine import decode, plain_rows
 from lmeval.engine.attention import can_be_handed
 from lmeval.engine.base import Costs, Stopwatch, Usage, Work, collect, known, renumbered
 from lmeval.engine.beam import Prompt, Searcher
+from lmeval.engine.causal_windows import Window, causal_windows, generation_prompts
 from lmeval.engine.chosen import chosen_mask, positions
 from lmeval.engine.decode import Rows
 from lmeval.engine.network import Network
@@ -20,7 +21,7 @@ from lmeval.engine.plan import build_forest
 from lmeval.engine.processors import Processors, configured_processors
 from lmeval.engine.scorer import CausalScorer, Walk, scoring_costs
 from lmeval.engine.slots import SlotRows
-from lmeval.engine.tokenization import Ids, TextEncoder, Window, causal_windows, generation_prompts
+from lmeval.engine.tokenization import Ids, TextEncoder
 from lmeval.engine.work import measure_work
 from lmeval.records import (
     GenerationOutput,

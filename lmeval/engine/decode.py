@@ -21,10 +21,11 @@ from torch import Tensor
 
 from lmeval import stopping
 from lmeval.engine.base import Usage
+from lmeval.engine.causal_windows import Window
 from lmeval.engine.chosen import chosen_mask
 from lmeval.engine.memory import is_out_of_memory, release_memory
 from lmeval.engine.processors import Processors
-from lmeval.engine.tokenization import Ids, TextEncoder, Window
+from lmeval.engine.tokenization import Ids, TextEncoder
 from lmeval.errors import NOT_FINITE, NumericError
 from lmeval.records import DecodingSettings, GenerationOutput, GenerationRequest
 

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from lmeval.engine.base import Costs, Scored, Usage, Work, collect, known
 from lmeval.engine.chosen import Mask, chosen_mask
+from lmeval.engine.masked_spans import Span, masked_spans
 from lmeval.engine.memory import attempt
 from lmeval.engine.network import Network
 from lmeval.engine.parts import ScorePlan, Units, batch_units
 from lmeval.engine.pieces import Pieces, num_alternatives
-from lmeval.engine.tokenization import Span, TextEncoder, masked_spans
+from lmeval.engine.tokenization import TextEncoder
 from lmeval.engine.work import measure_work
 from lmeval.errors import ModelError
 from lmeval.records import (

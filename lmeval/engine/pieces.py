@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeval.engine.tokenization import Encoding, Span, TextEncoder, move_trailing_space
+from lmeval.engine.masked_spans import Span
+from lmeval.engine.tokenization import Encoding, TextEncoder, move_trailing_space
 from lmeval.records import ScoreRequest, TokenScore
 
 NUM_ALTERNATIVES = 5  # kept of each token

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeval.engine.tokenization import Window
+from lmeval.engine.causal_windows import Window
 
 Int = NDArray[np.int64]
 

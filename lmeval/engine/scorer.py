@@ -18,6 +18,7 @@ from transformers import DynamicCache
 from lmeval import stopping
 from lmeval.engine.attention import can_be_handed
 from lmeval.engine.base import Costs, Scored, Usage
+from lmeval.engine.causal_windows import Window
 from lmeval.engine.chosen import WHOLE, Mask, Use, until_last, uses_of_rows
 from lmeval.engine.memory import attempt, reraise_fault
 from lmeval.engine.network import Network, Picked
@@ -33,7 +34,6 @@ from lmeval.engine.rows import (
     roomy_cache,
     row_hidden,
 )
-from lmeval.engine.tokenization import Window
 
 Int = NDArray[np.int64]
 OnDevice = tuple[Int, Picked]  # slots and what was picked for them: not yet read back

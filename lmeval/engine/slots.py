@@ -20,10 +20,11 @@ from transformers import Cache, DynamicCache
 
 from lmeval.engine.attention import attending
 from lmeval.engine.base import Usage
+from lmeval.engine.causal_windows import Window
 from lmeval.engine.network import Network
 from lmeval.engine.plan import Forest, build_forest, common_prefix, cut_rows
 from lmeval.engine.rows import carry, row_hidden
-from lmeval.engine.tokenization import Ids, Window
+from lmeval.engine.tokenization import Ids
 
 FIRST_CAPACITY = 64  # tokens; it doubles
 

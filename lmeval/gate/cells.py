@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from lmeval.gate.rules import RuleResult, Verdict
+from lmeval.gate.result import RuleResult, Verdict
 from lmeval.gate.words import IN_WORDS, amount, interval_text, margin_text, p_text, size, value_text
 
 GRAVEST_FIRST: tuple[Verdict, ...] = ("NOT_COMPARABLE", "FAIL", "INCONCLUSIVE", "PASS")

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 from xml.etree import ElementTree
 
-from lmeval.gate.rules import RuleResult
+from lmeval.gate.result import RuleResult
 from lmeval.gate.suite import GateReport
 from lmeval.gate.words import (
     IN_WORDS,

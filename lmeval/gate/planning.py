@@ -17,7 +17,8 @@ from lmeval.compare import require_comparable
 from lmeval.errors import NotComparableError
 from lmeval.gate.bounds import ScoreLevel, level_of
 from lmeval.gate.config import Defaults, GateConfig, Rule
-from lmeval.gate.rules import BOOTSTRAP_SEED, RuleResult, judge, margin_of_difference, resolution
+from lmeval.gate.result import BOOTSTRAP_SEED, RuleResult
+from lmeval.gate.rules import judge, margin_of_difference, resolution
 from lmeval.gate.suite import bind_rules, missing
 from lmeval.metrics.base import Interval
 from lmeval.records import Sample

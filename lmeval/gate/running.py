@@ -14,9 +14,10 @@ from pathlib import Path
 from lmeval.cache import ScoreCache, open_cache
 from lmeval.compare import require_comparable
 from lmeval.errors import NotComparableError
-from lmeval.evaluate import Listener, PreparedTask, evaluate, run_fingerprint
+from lmeval.evaluate import evaluate, run_fingerprint
 from lmeval.gate.config import GateConfig
-from lmeval.gate.rules import RuleResult, margin_of_difference, not_comparable
+from lmeval.gate.result import RuleResult, not_comparable
+from lmeval.gate.rules import margin_of_difference
 from lmeval.gate.sequential import (
     Bet,
     Rounds,
@@ -37,6 +38,8 @@ from lmeval.gate.suite import (
     suite_notes,
 )
 from lmeval.gate.views import expected_run
+from lmeval.listener import Listener
+from lmeval.prepare import PreparedTask
 from lmeval.records import canonical_sha256
 from lmeval.run import (
     FoundModel,

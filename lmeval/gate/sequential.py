@@ -22,13 +22,16 @@ from lmeval.betting import BettingDifference, FixedSizeTest
 from lmeval.compare import metric_differences
 from lmeval.engine.base import Engine, Usage
 from lmeval.errors import NotComparableError
-from lmeval.evaluate import Listener, PreparedTask, Silence, evaluate
+from lmeval.evaluate import evaluate
 from lmeval.gate.config import Defaults, GateConfig
+from lmeval.gate.result import RuleResult
 from lmeval.gate.rounds import random_order, round_ends
-from lmeval.gate.rules import RuleResult, describe, make_difference, tested
+from lmeval.gate.rules import describe, make_difference, tested
 from lmeval.gate.suite import Contest, conclude
 from lmeval.gate.views import as_asked, no_scores, on_documents, scored_table
+from lmeval.listener import Listener, Silence
 from lmeval.metrics import METRICS
+from lmeval.prepare import PreparedTask
 from lmeval.records import Sample, SequentialRecord, TaskRecord, canonical_sha256
 from lmeval.requests import make_requests
 from lmeval.runs import TaskScores

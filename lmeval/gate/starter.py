@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from lmeval.gate.config import GateConfig, Margin
-from lmeval.gate.rules import RuleResult
+from lmeval.gate.result import RuleResult
 from lmeval.gate.suite import judge_suite
 from lmeval.gate.words import size
 from lmeval.runs import StoredRun

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from lmeval.compare.comparable import run_notes, task_notes
 from lmeval.errors import UsageError, did_you_mean
 from lmeval.gate.config import Defaults, GateConfig, Margin, Rule
-from lmeval.gate.rules import Against, RuleResult, Verdict, judge, not_comparable, with_verdict
+from lmeval.gate.result import Against, RuleResult, Verdict, not_comparable, with_verdict
+from lmeval.gate.rules import judge
 from lmeval.metrics.base import Interval
 from lmeval.paired import StepNoise, holm
 from lmeval.runs import MetricScores, StoredRun

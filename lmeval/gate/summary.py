@@ -12,7 +12,7 @@ from typing import Literal
 
 from lmeval.gate.cells import COLUMNS, GRAVEST_FIRST, cells, gravest_first, legend, with_flips
 from lmeval.gate.formats import outcome
-from lmeval.gate.rules import RuleResult, Verdict
+from lmeval.gate.result import RuleResult, Verdict
 from lmeval.gate.suite import GateReport
 from lmeval.gate.words import IN_WORDS, flip_lines, rule_text, sentence, subject, visible
 from lmeval.printable import printable

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lmeval.evaluate import PreparedTask
 from lmeval.metrics import METRICS, find_metric, statistics
+from lmeval.prepare import PreparedTask
 from lmeval.records import (
     PLL_VARIANTS,
     MetricValue,

@@ -7,7 +7,7 @@ import math
 
 from lmeval.compare import Flip
 from lmeval.gate.config import Rule
-from lmeval.gate.rules import RuleResult, Verdict
+from lmeval.gate.result import RuleResult, Verdict
 from lmeval.printable import printable
 
 IN_WORDS: dict[Verdict, str] = {

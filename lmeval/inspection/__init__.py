@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lmeval.engine.sources import ModelOptions
 from lmeval.errors import ModelError, UsageError
-from lmeval.evaluate import Listener
+from lmeval.listener import Listener
 from lmeval.records import ModelRecord, ScoreRequest, TokenScore
 from lmeval.run import find, load
 

@@ -10,10 +10,12 @@ import numpy as np
 
 from lmeval.engine.base import Engine
 from lmeval.errors import NotComparableError
-from lmeval.evaluate import Listener, PreparedTask, evaluate
+from lmeval.evaluate import evaluate
+from lmeval.listener import Listener
 from lmeval.metrics import PLUGIN_PREFIX, Metric, MetricOptions, find_metric, statistics
 from lmeval.paired import Difference, paired_difference
 from lmeval.perturb import perturbed_name
+from lmeval.prepare import PreparedTask
 from lmeval.records import DropRecord, MetricValue, PerturbedRecord, Sample, TaskRecord, read_by_model
 from lmeval.scoring import metric_options
 from lmeval.stats import CONFIDENCE, FloatArray

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from lmeval.evaluate import Settings
 from lmeval.journal import Journal
+from lmeval.prepare import Settings
 from lmeval.records import ScoreRequest
 from lmeval.store import JOURNAL
 from tests.canned import prepared

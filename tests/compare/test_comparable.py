@@ -14,7 +14,7 @@ from lmeval.baseline import save_baseline
 from lmeval.compare import compare_runs, require_comparable, shared_clusters
 from lmeval.compare.comparable import run_notes, task_notes
 from lmeval.errors import NotComparableError, StoreError
-from lmeval.evaluate import Settings
+from lmeval.prepare import Settings
 from lmeval.records import RunRecord
 from lmeval.runs import StoredRun, TaskScores, load_run
 from tests.canned import prepared

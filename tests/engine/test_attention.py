@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmeval.engine.attention import KEY_STEP, QUERY_STEP, RowAttention, block_bounds
+from lmeval.engine.causal_windows import Window
 from lmeval.engine.plan import Forest, build_forest, cut_rows
 from lmeval.engine.rows import subtree_mask
 from lmeval.engine.scratch import Scratch
-from lmeval.engine.tokenization import Window
 
 token = st.integers(0, 2)
 texts = st.lists(st.lists(token, min_size=2, max_size=14), min_size=1, max_size=12)

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lmeval.engine.causal_windows import causal_windows, generation_prompts
 from lmeval.engine.chat import ChatTemplate, Message, chat_template
-from lmeval.engine.tokenization import TextEncoder, causal_windows, generation_prompts
+from lmeval.engine.tokenization import TextEncoder
 from lmeval.errors import ModelError
 from lmeval.records import GenerationRequest, ScoreRequest
 from tests.engine import small_tokenizers

@@ -9,7 +9,7 @@ import torch
 from lmeval.demo import DEMO_MODELS
 from lmeval.engine.damage import damage_layer
 from lmeval.engine.sources import ModelOptions
-from lmeval.evaluate import Silence
+from lmeval.listener import Silence
 from lmeval.run import find, load
 
 

@@ -49,7 +49,7 @@ ASKED: dict[str, tuple[Any, ...]] = {
 
 
 def answers(model: str) -> list[list[Any]]:
-    from lmeval.evaluate import Silence
+    from lmeval.listener import Silence
     from lmeval.run import find, load
 
     engine = load(find(ModelOptions(model, device="cpu", dtype="float32", max_length=128)), Silence())

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmeval.engine.causal_windows import Window
 from lmeval.engine.plan import build_forest, cut_rows, tokens_requested
-from lmeval.engine.tokenization import Window
 
 SEQUENCE = st.lists(st.integers(0, 2), min_size=2, max_size=12)
 

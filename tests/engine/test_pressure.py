@@ -15,13 +15,14 @@ from unittest import mock
 import pytest
 import torch
 
+from lmeval.ask import ask_all
 from lmeval.demo import DEMO_MODELS
 from lmeval.engine.kinds import load_config
 from lmeval.engine.loading import load_encoder, load_engine
 from lmeval.engine.memory import attempt, is_device_failure, is_out_of_memory, told_apart
 from lmeval.engine.sources import ModelOptions, find_model
 from lmeval.errors import DeviceError, MemoryShortError, NumericError
-from lmeval.evaluate import Silence, _ask
+from lmeval.listener import Silence
 from lmeval.records import DecodingSettings, GenerationRequest, HeadRequest, ScoreRequest
 from tests.cli.command import ROOT, Ran, lmeval
 from tests.fine_tuned import untrained
@@ -243,7 +244,7 @@ def test_logits_that_are_no_numbers_name_their_request(name: str, value: float, 
     with torch.no_grad():
         weight[sorted(token)] = value
     if method == "score":  # which is read off the log-likelihood, once the request is asked by itself
-        ask = lambda: _ask(requests, engine, (), Silence(), "")  # noqa: E731
+        ask = lambda: ask_all(requests, engine, (), Silence(), "")  # noqa: E731
     with pytest.raises(NumericError) as found:
         ask()
     assert found.value.index in spoilt

@@ -10,17 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmeval.engine.base import collect
-from lmeval.engine.tokenization import (
-    Encoding,
-    TextEncoder,
+from lmeval.engine.causal_windows import (
     Window,
     causal_windows,
     generation_prompts,
-    masked_spans,
-    move_trailing_space,
     rolling_windows,
     target_start,
 )
+from lmeval.engine.masked_spans import masked_spans
+from lmeval.engine.tokenization import Encoding, TextEncoder, move_trailing_space
 from lmeval.errors import ModelError, RequestError
 from lmeval.records import GenerationRequest, ScoreRequest
 from tests.engine import small_tokenizers

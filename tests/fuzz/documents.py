@@ -11,7 +11,8 @@ from typing import Any
 from hypothesis import strategies as st
 
 from lmeval.engine.table import TableEngine
-from lmeval.evaluate import Settings, evaluate, prepare
+from lmeval.evaluate import evaluate
+from lmeval.prepare import Settings, prepare
 from lmeval.records import GenerationRequest
 from lmeval.task import load_task_file
 from tests.canned import DOCUMENTS, TASKS

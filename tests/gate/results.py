@@ -8,7 +8,7 @@ from typing import Any
 
 from lmeval.compare import Flip
 from lmeval.gate.config import GateConfig, Margin, Rule
-from lmeval.gate.rules import RuleResult, Verdict
+from lmeval.gate.result import RuleResult, Verdict
 from lmeval.gate.suite import GateReport, suite_verdict
 
 RULE = Rule("quiz", "acc", "noninferior", Margin(0.01), line=5)

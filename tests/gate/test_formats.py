@@ -11,7 +11,7 @@ import pytest
 
 from lmeval.gate.config import OnInconclusive
 from lmeval.gate.formats import json_text, junit_text, outcome, report_json, xml_safe
-from lmeval.gate.rules import Verdict
+from lmeval.gate.result import Verdict
 from lmeval.gate.suite import GateReport
 from tests.gate.results import NASTY, RULE, report, result
 

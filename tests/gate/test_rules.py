@@ -12,7 +12,8 @@ from scipy import stats as scipy_stats
 
 from lmeval.errors import NotComparableError, UsageError
 from lmeval.gate.config import Defaults, Margin, Rule
-from lmeval.gate.rules import RuleResult, cut_end, cut_start, judge, make_difference, margin_of_difference
+from lmeval.gate.result import RuleResult
+from lmeval.gate.rules import cut_end, cut_start, judge, make_difference, margin_of_difference
 from lmeval.metrics.base import mean_of
 from lmeval.paired import (
     StepNoise,

@@ -16,12 +16,13 @@ from lmeval.compare import require_comparable
 from lmeval.engine.sources import ModelOptions
 from lmeval.engine.table import TableEngine
 from lmeval.errors import NotComparableError
-from lmeval.evaluate import Settings, Silence, prepare
 from lmeval.gate import running
 from lmeval.gate.config import GateConfig, Margin, Rule, SequentialSpec
 from lmeval.gate.running import Opponents, run_and_judge
 from lmeval.gate.suite import GateReport
+from lmeval.listener import Silence
 from lmeval.paired import TangoDifference
+from lmeval.prepare import Settings, prepare
 from lmeval.records import ScoreRequest
 from lmeval.run import Job, Keep, OpenJob, run_opened
 from lmeval.runs import StoredRun, load_run

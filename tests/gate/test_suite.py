@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmeval.gate.config import Defaults, GateConfig, Level, Margin, OnInconclusive, Rule
-from lmeval.gate.rules import RuleResult, Verdict
+from lmeval.gate.result import RuleResult, Verdict
 from lmeval.gate.suite import (
     EXIT_CODES,
     GateReport,

@@ -8,7 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from lmeval.gate.config import Rule
-from lmeval.gate.rules import Verdict
+from lmeval.gate.result import Verdict
 from lmeval.gate.summary import (
     NUM_ANNOTATIONS,
     annotation_level,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from lmeval.gate.config import Margin, Rule
-from lmeval.gate.rules import RuleResult
+from lmeval.gate.result import RuleResult
 from lmeval.gate.words import amount, flip_lines, interval_text, margin_text, number, p_text, sentence, size
 from tests.gate.results import FLIP, RULE, result
 

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from lmeval.engine.table import TableEngine
-from lmeval.evaluate import PreparedTask, Settings, evaluate, prepare, run_fingerprint
+from lmeval.evaluate import evaluate, run_fingerprint
 from lmeval.metrics import MetricOptions, compute
 from lmeval.perturb.drops import drop, evaluate_perturbed
+from lmeval.prepare import PreparedTask, Settings, prepare
 from lmeval.records import DropRecord, MetricValue, Sample, ScoreRequest
 from tests.canned import TASKS, make_task
 from tests.table_runs import random_engine

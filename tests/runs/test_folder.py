@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from lmeval.errors import NotComparableError, StoreError
-from lmeval.evaluate import PreparedTask, evaluate
+from lmeval.evaluate import evaluate
 from lmeval.journal import Journal
 from lmeval.metrics import MetricOptions, find_metric, statistics
+from lmeval.prepare import PreparedTask
 from lmeval.records import MetricValue, Sample, canonical_sha256, read_by_model
 from lmeval.runs import load_run
 from lmeval.runs.folder import read_folder

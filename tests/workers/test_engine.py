@@ -24,7 +24,7 @@ from tests.workers.deadly import DEADLY, FLAG, DeadlyWorker
 if importlib.util.find_spec("ray") is None:
     pytest.skip("needs the extra `ray`", allow_module_level=True)
 
-from lmeval.evaluate import Silence
+from lmeval.listener import Silence
 from lmeval.run import find, load
 from lmeval.workers import crew as crew_module
 from lmeval.workers import worker as worker_module

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lmeval.engine.sources import ModelOptions
-from lmeval.evaluate import Silence
+from lmeval.listener import Silence
 from lmeval.records import ScoreRequest
 from lmeval.run import find, load
 from lmeval.workers.shards import cut_shards
