@@ -72,8 +72,11 @@ class Task:
 class Crew:
     """Workers of one model."""
 
-    def __init__(self, ray: Any, options: ModelOptions, share: Share) -> None:
-        """Start the workers; the first that has the model loaded says what all must be."""
+    def __init__(self, ray: Any, options: ModelOptions, share: Share, *, others: bool = False) -> None:
+        """Start the workers; the first that has the model loaded says what all must be.
+
+        `others`: who else uses the cluster may leave it no room.
+        """
         self._ray, self.share = ray, share
         self._jobs = 0
         self.times: list[ShardTime] = []
@@ -93,13 +96,13 @@ class Crew:
         self.facts: Facts | None = None
         for member in self._members:
             self._describe(member)
-        placed = [member.handle.__ray_ready__.remote() for member in self._members]
+        placed = [member.handle.__ray_ready__.remote() for member in self._members] if others else []
         self._set_up(placed)
 
     def _set_up(self, placed: Sequence[Any]) -> None:
-        """Wait for the first worker; saying so where the cluster is busy with other things."""
+        """Wait for the first worker; saying so where the cluster may be busy with other things."""
         begin = time.perf_counter()
-        has_said = False
+        has_said = not placed
         while self.facts is None:
             self._wait()
             if not has_said and time.perf_counter() - begin > PLACED_SECONDS:

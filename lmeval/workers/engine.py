@@ -51,7 +51,7 @@ class WorkersEngine:
         ray = join(address, num_workers or 1)
         share = share_out(nodes_of(ray), num_workers, options.device)
         own = replace(options, device=share.device, workers=None, ray_address=None)
-        self.crew = Crew(ray, own, share)
+        self.crew = Crew(ray, own, share, others=address is not None)
         self._ray, self.num_workers = ray, share.num_workers
         facts = self.crew.facts
         assert facts is not None
