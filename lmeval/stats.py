@@ -183,6 +183,28 @@ def bootstrap(
     return percentile_estimate(value, bootstrap_values(statistics, aggregate, rng, resamples))
 
 
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """What makes a metric a distance, which noise only makes larger: what its documents are far from.
+
+    `ideal`: what a share should be; None: the sums of all columns but the last, a weight, should be 0.
+    """
+
+    ideal: float | None = None
+
+    def gaps(self, statistics: FloatArray) -> FloatArray:
+        """Statistics, shape (n, K), as what the distance sums up, and a weight: in the end each sum should be 0."""
+        if self.ideal is None:
+            return statistics
+        return np.column_stack([statistics[:, 0] - self.ideal * statistics[:, 1], statistics[:, 1]])
+
+    def estimate(self, statistics: FloatArray, rng: np.random.Generator) -> Estimate:
+        """The metric of statistics, shape (n, K), with an interval that covers it."""
+        if self.ideal is None:
+            return distance_sum(statistics, rng)
+        return distance(statistics[:, 0] / statistics[:, 1], self.ideal)
+
+
 def distance_sum(
     statistics: FloatArray, rng: np.random.Generator, resamples: int = NUM_RESAMPLES
 ) -> Estimate:
@@ -199,19 +221,31 @@ def distance_sum(
         resamples: R.
     """
     totals = statistics.sum(axis=0)
-    means = totals[:-1] / totals[-1]
-    value = float(np.abs(means).sum())
+    value = float(np.abs(totals[:-1] / totals[-1]).sum())
     if len(statistics) < 2:
         return Estimate(value, None, None, None, "none (one document)")
+    resampled, errors = resampled_distances(statistics, rng, resamples)
+    stderr = float(resampled.std(ddof=1))
+    tail = (1 + CONFIDENCE) / 2
+    low = value - float(np.quantile(errors, tail))
+    high = value + NormalDist().inv_cdf(tail) * stderr
+    return Estimate(value, stderr, max(0.0, low), high, f"bootstrap of distances, {resamples} resamples")
+
+
+def resampled_distances(
+    statistics: FloatArray, rng: np.random.Generator, resamples: int = NUM_RESAMPLES
+) -> tuple[FloatArray, FloatArray]:
+    """Of statistics as `distance_sum` takes them: its value on each resample, and how far that lies from the sample.
+
+    Returns:
+        sum_k |drawn_k| and sum_k |drawn_k - mean_k|, each of shape (R,).
+    """
+    totals = statistics.sum(axis=0)
     sums = np.concatenate(
         [counts @ statistics for counts in resample_counts(len(statistics), resamples, rng)]
     )
     drawn = sums[:, :-1] / sums[:, -1:]
-    stderr = float(np.abs(drawn).sum(axis=1).std(ddof=1))
-    tail = (1 + CONFIDENCE) / 2
-    low = value - float(np.quantile(np.abs(drawn - means).sum(axis=1), tail))
-    high = value + NormalDist().inv_cdf(tail) * stderr
-    return Estimate(value, stderr, max(0.0, low), high, f"bootstrap of distances, {resamples} resamples")
+    return np.abs(drawn).sum(axis=1), np.abs(drawn - totals[:-1] / totals[-1]).sum(axis=1)
 
 
 def distance(scores: FloatArray, ideal: float) -> Estimate:

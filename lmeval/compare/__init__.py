@@ -263,6 +263,7 @@ def _compare_metric(
             theirs.statistics,
             ours.aggregate,
             higher_is_better=ours.higher_is_better,
+            distance=ours.distance,
             clusters=clusters,
             bounds=ours.bounds,
             rng=np.random.default_rng(BOOTSTRAP_SEED),

@@ -65,6 +65,7 @@ def _level(rule: Rule, task: TaskScores, metric: MetricScores) -> ValueLevel | N
         metric.interval,
         metric.statistics,
         metric.aggregate,
+        distance=metric.distance,
         clusters=task.clusters if rule.cluster == "auto" else None,
         rng=np.random.default_rng(BOOTSTRAP_SEED),
     )

@@ -1,8 +1,9 @@
 """One run's metric against a fixed bound: the tests behind `min` and `max` on `ci_bound`.
 
 0/1 scores take the score test, whose inversion is Wilson's interval (Wilson 1927); means, ratios and perplexities
-(on the log scale) a t-test over documents; corpus metrics the bootstrap. Documents of one cluster are summed first:
-the cluster is then what was sampled.
+(on the log scale) a t-test over documents; corpus metrics the bootstrap. Distances, which noise makes larger, are
+tested by what is known of that: see FoldedLevel and DistanceLevel. Documents of one cluster are summed first: the
+cluster is then what was sampled.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from typing import Protocol
 import numpy as np
 
 from lmeval import stats
-from lmeval.metrics.base import Interval
-from lmeval.stats import Aggregate, FloatArray
+from lmeval.metrics.base import Interval, mean_of
+from lmeval.stats import Aggregate, Distance, FloatArray
 
 _NORMAL = NormalDist()
 NUM_RESAMPLES = 2000
@@ -170,11 +171,102 @@ class BootstrapLevel:
         return float(low), float(high)
 
 
+@dataclass(frozen=True, slots=True)
+class FoldedLevel:
+    """How far a share lies from its ideal, on either side."""
+
+    share: Level
+    ideal: float
+
+    @property
+    def value(self) -> float:
+        """The metric."""
+        return abs(self.share.value - self.ideal)
+
+    @property
+    def n(self) -> int:
+        """See Level."""
+        return self.share.n
+
+    @property
+    def method(self) -> str:
+        """See Level."""
+        return f"{self.share.method}, folded at {self.ideal:g}"
+
+    @property
+    def stderr(self) -> float:
+        """See Level; of the share."""
+        return self.share.stderr
+
+    def p_above(self, bound: float) -> float:
+        """See Level: the share is beyond the bound on one of two sides, and is tested on both."""
+        if bound < 0:
+            return 0.0
+        sides = self.share.p_above(self.ideal + bound), self.share.p_below(self.ideal - bound)
+        return min(1.0, 2 * min(sides))
+
+    def p_below(self, bound: float) -> float:
+        """See Level: the share is within the bound on both sides."""
+        if bound <= 0:
+            return 1.0
+        return max(self.share.p_below(self.ideal + bound), self.share.p_above(self.ideal - bound))
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """See Level: what neither test rejects."""
+        # p_above looks on both sides, p_below needs both
+        low, high = self.share.interval((1 + confidence) / 2)
+        nearest = 0.0 if low <= self.ideal <= high else min(abs(low - self.ideal), abs(high - self.ideal))
+        low, high = self.share.interval(confidence)
+        return nearest, max(abs(low - self.ideal), abs(high - self.ideal))
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceLevel:
+    """A sum of distances, as a calibration error is.
+
+    Noise makes each of them larger, so resamples lie above the sample and the sample above the truth. It does so by no
+    more than the distances of the sample's sums from the true ones (the triangle inequality), and resampling tells how
+    large those get: what is above a bound by more is above it. What is below is so all the more without the noise.
+    """
+
+    value: float
+    errors: FloatArray  # (R,) distances of resamples' sums from the sample's
+    spread: float  # standard error
+    n: int
+    method: str
+
+    @property
+    def stderr(self) -> float:
+        """See Level."""
+        return self.spread
+
+    def p_above(self, bound: float) -> float:
+        """See Level."""
+        if bound < 0:
+            return 0.0
+        return (1 + int((self.errors >= self.value - bound).sum())) / (1 + len(self.errors))
+
+    def p_below(self, bound: float) -> float:
+        """See Level."""
+        if bound <= 0:
+            return 1.0
+        if self.spread == 0:
+            return 0.5 if bound == self.value else float(bound < self.value)
+        return _NORMAL.cdf((self.value - bound) / self.spread)
+
+    def interval(self, confidence: float) -> tuple[float, float]:
+        """See Level: what neither test rejects."""
+        tail = (1 + confidence) / 2
+        low = self.value - float(np.quantile(self.errors, tail))
+        return max(0.0, low), self.value + _NORMAL.inv_cdf(tail) * self.spread
+
+
 def level_of(
     kind: Interval,
     table: FloatArray,
     aggregate: Aggregate,
     *,
+    distance: Distance | None = None,
     clusters: Sequence[str | None] | None,
     rng: np.random.Generator,
 ) -> Level | None:
@@ -184,9 +276,13 @@ def level_of(
         kind: How the metric's interval is found, see metrics.base.
         table: Shape (n, K).
         aggregate: The metric of summed statistics, (R, K) -> (R,).
+        distance: What makes the metric a distance, if it is one.
         clusters: Of the documents; None or all different where they are independent.
         rng: Of the bootstrap.
     """
+    if distance is not None and distance.ideal is not None:
+        share = level_of("proportion", table, mean_of, clusters=clusters, rng=rng)
+        return None if share is None else FoldedLevel(share, distance.ideal)
     scores = table[:, 0]
     if kind == "proportion" and np.isin(scores, (0.0, 1.0)).all() and not _binds(clusters):
         return ScoreLevel(float(scores.mean()), len(scores))
@@ -196,6 +292,11 @@ def level_of(
         table, unit = summed_by_cluster(table, clusters), "clusters"
     if len(table) < 2:
         return None
+    if distance is not None:
+        resampled, errors = stats.resampled_distances(table, rng, NUM_RESAMPLES)
+        value, spread = float(aggregate(table.sum(axis=0, keepdims=True))[0]), float(resampled.std(ddof=1))
+        method = f"bootstrap of distances over {unit}, {NUM_RESAMPLES} resamples"
+        return DistanceLevel(value, errors, spread, len(table), method)
     if kind == "bootstrap":
         value = float(aggregate(table.sum(axis=0, keepdims=True))[0])
         resampled = stats.bootstrap_values(table, aggregate, rng, NUM_RESAMPLES)

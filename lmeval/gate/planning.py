@@ -148,6 +148,7 @@ def _own_stderr(rule: Rule, task: TaskScores, metric: MetricScores) -> float | N
         metric.interval,
         metric.statistics,
         metric.aggregate,
+        distance=metric.distance,
         clusters=task.clusters if rule.cluster == "auto" else None,
         rng=np.random.default_rng(BOOTSTRAP_SEED),
     )

@@ -27,6 +27,7 @@ from lmeval.gate.result import (
 from lmeval.metrics import DISTANCE_OF, find_metric
 from lmeval.paired import (
     Difference,
+    DistanceDifference,
     StepNoise,
     TangoDifference,
     detectable_flip_margin,
@@ -91,6 +92,7 @@ def make_difference(
         ours.statistics,
         ours.aggregate,
         higher_is_better=ours.higher_is_better,
+        distance=ours.distance,
         clusters=shared_clusters(baseline, candidate) if rule.cluster == "auto" else None,
         bounds=find_metric(ours.name).bounds,
         rng=np.random.default_rng(BOOTSTRAP_SEED),
@@ -150,6 +152,11 @@ def tested(result: RuleResult, difference: Difference, defaults: Defaults) -> Ru
     rule, margin = result.rule, result.margin
     assert margin is not None
     low, high = difference.interval(1 - 2 * defaults.alpha)
+    stderr = difference.stderr
+    if stderr is not None and isinstance(difference, DistanceDifference):
+        # what noise may have added shrinks as the standard error does, and has to be exceeded too
+        levels = {"alpha": defaults.alpha, "power": defaults.power}
+        stderr += difference.too_good / minimum_detectable_effect(1.0, 1, **levels)
     found = replace(
         result,
         method=difference.method,
@@ -159,9 +166,7 @@ def tested(result: RuleResult, difference: Difference, defaults: Defaults) -> Ru
         num_clusters=difference.num_clusters,
         caveats=tuple(caveat.text for caveat in difference.caveats),
         blocked=any(caveat.blocks for caveat in difference.caveats),
-        **resolution(
-            difference.stderr, difference.n, margin, defaults, _flip_rate(difference), difference.delta
-        ),
+        **resolution(stderr, difference.n, margin, defaults, _flip_rate(difference), difference.delta),
     )
     if rule.on_point_estimate:
         verdict: Verdict = "PASS" if difference.delta >= -margin else "FAIL"

@@ -25,6 +25,7 @@ from lmeval.metrics.base import Metric
 from lmeval.paired import Difference, paired_difference
 from lmeval.paired.base import upper_tail
 from lmeval.paired.bootstrap import leave_one_out
+from lmeval.paired.distances import of_distances
 from lmeval.paired.methods import of_scores
 from lmeval.paired.trinomial import flip_counts, tango_z
 from lmeval.paired.units import ClusterIndex, by_unit, pull, worth
@@ -139,7 +140,11 @@ def _pseudo_difference(paired: Paired, i: int, j: int) -> Difference:
         sizes = np.bincount(paired.index)
         reach *= len(sizes) * float(sizes.max() / sizes.sum())
     size = float(np.abs(values[[i, j]]).max())
-    return of_scores(change, None, reach=reach, size=size, is_share=False, noise=None)
+    told = of_scores(change, None, reach=reach, size=size, is_share=False, noise=None)
+    distance = paired.metric.distance
+    if distance is None:
+        return told
+    return of_distances(told, *(by_unit(distance.gaps(paired.tables[m]), paired.index) for m in (i, j)))
 
 
 # ---- scores with few values: counted for all pairs at once ----

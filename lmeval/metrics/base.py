@@ -16,7 +16,7 @@ import numpy as np
 from lmeval import stats
 from lmeval.errors import DataError, NumericError
 from lmeval.records import Sample
-from lmeval.stats import Estimate, FloatArray
+from lmeval.stats import Distance, Estimate, FloatArray
 
 Samples = Sequence[Sample]
 
@@ -54,9 +54,7 @@ class Metric:
     bounds: tuple[float, float] = (-math.inf, math.inf)  # of the value; a t interval is cut to them
     document_scores: Callable[[FloatArray], FloatArray] | None = None  # (n, K) -> (n,) for the sample lines
     random_baseline: Callable[[Samples], float | None] = no_baseline
-    own_estimate: Callable[[FloatArray, np.random.Generator], Estimate] | None = (
-        None  # where resamples mislead
-    )
+    distance: Distance | None = None  # where it is one, and resamples mislead
     ideal: float | None = None  # the best value, where neither more nor less of it is better
     takes_groups: bool = False  # is computed from Sample.group
     reads_all_texts: bool = False  # of repeated sampling; the others are computed for each text by itself
@@ -100,8 +98,8 @@ def estimate(metric: Metric, table: FloatArray, seed: int) -> Estimate:
             found = stats.log_ratio(table[:, 0], table[:, 1])
         case "bootstrap":
             rng = np.random.default_rng(seed)
-            if metric.own_estimate is not None:
-                found = metric.own_estimate(table, rng)
+            if metric.distance is not None:
+                found = metric.distance.estimate(table, rng)
             else:
                 found = stats.bootstrap(table, metric.aggregate, rng)
             if found.stderr is not None and "bootstrap" in found.method:

@@ -28,7 +28,7 @@ from lmeval.metrics.base import (
 )
 from lmeval.metrics.classification import ACC, shares
 from lmeval.records import Sample
-from lmeval.stats import FloatArray, distance
+from lmeval.stats import Distance, FloatArray
 
 IDEAL_SHARE = 0.5
 STEREOTYPE, ANTI_STEREOTYPE, UNRELATED = 0, 1, 2  # the texts of a minimal_pairs task with `unrelated`
@@ -123,7 +123,7 @@ def _distance(metric: Metric, signature: str) -> Metric:
         ideal=None,
         document_scores=None,
         random_baseline=no_baseline,
-        own_estimate=lambda table, rng: distance(table[:, 0] / table[:, 1], IDEAL_SHARE),
+        distance=Distance(IDEAL_SHARE),
     )
 
 

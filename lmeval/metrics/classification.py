@@ -28,7 +28,7 @@ from lmeval.metrics.base import (
     scores_table,
 )
 from lmeval.records import Sample
-from lmeval.stats import Aggregate, FloatArray, IntArray, distance_sum
+from lmeval.stats import Aggregate, Distance, FloatArray, IntArray
 
 NUM_BINS = 15
 # The same per-token log-probability summed and divided in another order differs in its last bits
@@ -236,7 +236,7 @@ def _calibration_error(bins_of: Callable[[FloatArray], IntArray], kind: str) -> 
         unit="0-1",
         higher_is_better=False,
         bounds=(0.0, 1.0),
-        own_estimate=distance_sum,
+        distance=Distance(),
     )
 
 

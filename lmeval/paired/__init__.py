@@ -8,6 +8,7 @@ worse", a FAIL rejects "less than the margin worse"; when neither is rejected, n
     means of scores              paired t; robust to clusters where documents share one (student.py)
     perplexities, bits per byte  ratio over documents, t (student.py)
     BLEU, F1 of a corpus, MCC    paired bootstrap of per-document statistics (bootstrap.py)
+    calibration errors           the same, and what noise may have added to either (distances.py)
 
 Where few documents changed, or changes are lopsided, or clusters are unequal, a second test speaks too and the more
 careful one counts (guarded.py): the score test for bounded differences (score.py), a t corrected for skewness
@@ -17,6 +18,7 @@ careful one counts (guarded.py): the score test for bounded differences (score.p
 from lmeval.paired.base import Caveat, Difference, StepNoise
 from lmeval.paired.bootstrap import BootstrapDifference
 from lmeval.paired.choose import paired_difference
+from lmeval.paired.distances import DistanceDifference
 from lmeval.paired.flips import holm, mcnemar
 from lmeval.paired.power import (
     detectable_flip_margin,
@@ -34,6 +36,7 @@ __all__ = [
     "BoundedDifference",
     "Caveat",
     "Difference",
+    "DistanceDifference",
     "StepNoise",
     "TDifference",
     "TangoDifference",

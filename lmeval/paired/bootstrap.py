@@ -122,8 +122,12 @@ def bootstrap_difference(
     num_clusters: int | None,
     step_noise: StepNoise | None = None,
     resamples: int = NUM_RESAMPLES,
+    centred: bool = False,
 ) -> BootstrapDifference:
-    """The paired bootstrap of the units' statistics, shape (u, 2 K): documents, or sums over clusters."""
+    """The paired bootstrap of the units' statistics, shape (u, 2 K): documents, or sums over clusters.
+
+    `centred`: on the sample's difference, for metrics that are not so of themselves.
+    """
     delta = float(difference(units.sum(axis=0, keepdims=True))[0])
     unit = "documents" if num_clusters is None else f"{num_clusters} clusters"
     method = f"paired bootstrap of {unit}, {resamples} resamples"
@@ -132,6 +136,8 @@ def bootstrap_difference(
     values = resampled_differences(units, difference, rng, resamples)
     if not np.isfinite(values).all():
         return BootstrapDifference(delta, None, n, np.empty(0), 0, method, num_clusters, (UNDEFINED,))
+    if centred:
+        values += delta - values.mean()
     if step_noise is not None and step_noise.added > 0:
         values = values + math.sqrt(step_noise.added) * rng.standard_t(step_noise.df, size=resamples)
     values.sort()

@@ -11,9 +11,10 @@ import numpy as np
 from lmeval.errors import DataError, NotComparableError, NumericError
 from lmeval.paired.base import Difference, StepNoise
 from lmeval.paired.bootstrap import difference_of
+from lmeval.paired.distances import of_distances
 from lmeval.paired.methods import of_flips, of_ratios, of_resamples, of_scores
-from lmeval.paired.units import cluster_index
-from lmeval.stats import Aggregate, FloatArray
+from lmeval.paired.units import by_unit, cluster_index
+from lmeval.stats import Aggregate, Distance, FloatArray
 
 Kind = Literal[
     "proportion", "mean", "ratio", "log_ratio", "bootstrap"
@@ -27,6 +28,7 @@ def paired_difference(
     aggregate: Aggregate,
     *,
     higher_is_better: bool,
+    distance: Distance | None = None,
     clusters: Sequence[str | None] | None = None,
     bounds: tuple[float, float] = (-math.inf, math.inf),
     rng: np.random.Generator,
@@ -41,6 +43,7 @@ def paired_difference(
         candidate: The same of the same documents in the same order.
         aggregate: `Metric.aggregate`, (R, K) sums to (R,) values; used by the bootstrap.
         higher_is_better: Where not, differences are turned round.
+        distance: `Metric.distance`: what makes the metric a distance, if it is one.
         clusters: The cluster (passage, page) of each document; None: a document of its own.
         bounds: `Metric.bounds`, of one document's score too. Without them, few changed documents cannot be judged.
         rng: Seeded; draws the bootstrap.
@@ -55,7 +58,20 @@ def paired_difference(
     index, sign, (low, high) = cluster_index(clusters), 1.0 if higher_is_better else -1.0, bounds
     if kind == "bootstrap":
         signed = difference_of(aggregate, sign)
-        return of_resamples(baseline, candidate, signed, index, reach=high - low, rng=rng, noise=step_noise)
+        told = of_resamples(
+            baseline,
+            candidate,
+            signed,
+            index,
+            reach=high - low,
+            rng=rng,
+            noise=step_noise,
+            centred=distance is not None,
+        )
+        if distance is None:
+            return told
+        before, after = (by_unit(distance.gaps(table), index) for table in (baseline, candidate))
+        return of_distances(told, before, after)
     if kind in ("ratio", "log_ratio"):
         weights, change = _same_weights(baseline, candidate), sign * (candidate - baseline)[:, 0]
         size = float(np.abs(baseline[:, 0]).sum() / weights.sum())

@@ -165,10 +165,11 @@ def of_resamples(
     reach: float,
     rng: np.random.Generator,
     noise: StepNoise | None,
+    centred: bool = False,
 ) -> Difference:
     """Metrics of a whole corpus: paired bootstrap, and a guard where few documents changed or lopsidedly.
 
-    The guard takes the jackknife's pseudo-values for the documents' differences.
+    The guard takes the jackknife's pseudo-values for the documents' differences. For `centred` see the bootstrap.
     """
     pairs, changed = np.hstack([baseline, candidate]), _any((baseline != candidate).any(axis=1), index)
     units = by_unit(pairs, index)
@@ -179,6 +180,7 @@ def of_resamples(
         n=len(baseline),
         num_clusters=None if index is None else len(units),
         step_noise=noise,
+        centred=centred,
     )
     if main.stderr is None:
         caveats = main.caveats or size_caveats(len(units), _sizes(index), is_bounded=True)

@@ -18,7 +18,7 @@ from lmeval.perturb import perturbed_name
 from lmeval.prepare import PreparedTask
 from lmeval.records import DropRecord, MetricValue, PerturbedRecord, Sample, TaskRecord, read_by_model
 from lmeval.scoring import metric_options
-from lmeval.stats import CONFIDENCE, FloatArray
+from lmeval.stats import CONFIDENCE, Distance, FloatArray
 from lmeval.store import Outputs
 
 Samples = Sequence[Sample]
@@ -102,6 +102,7 @@ def drop(
             statistics(name, changed, options),
             metric.aggregate,
             higher_is_better=metric.higher_is_better,
+            distance=metric.distance,
             clusters=[sample.cluster for sample in plain],
             bounds=metric.bounds,
             rng=np.random.default_rng(seed),
@@ -121,7 +122,15 @@ def _nearness(metric: Metric, ideal: float) -> Metric:
 
     low, high = metric.bounds
     bounds = (-max(ideal - low, high - ideal), 0.0)
-    return replace(metric, aggregate=aggregate, interval="bootstrap", higher_is_better=True, bounds=bounds)
+    distance = Distance(ideal) if metric.interval == "proportion" else None
+    return replace(
+        metric,
+        aggregate=aggregate,
+        interval="bootstrap",
+        higher_is_better=True,
+        bounds=bounds,
+        distance=distance,
+    )
 
 
 def _record(difference: Difference, *, relative: bool) -> DropRecord:

@@ -19,7 +19,7 @@ from lmeval.errors import NotComparableError, UsageError
 from lmeval.metrics import PLUGIN_PREFIX, find_metric
 from lmeval.metrics.base import Interval, Metric
 from lmeval.records import MetricValue, RunRecord, Sample, TaskRecord
-from lmeval.stats import Aggregate, FloatArray
+from lmeval.stats import Aggregate, Distance, FloatArray
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -104,6 +104,11 @@ class MetricScores:
     def interval(self) -> Interval | None:
         """The kind of its statistics, see metrics.base; None for an opaque metric."""
         return self.metric.interval if self.metric else None
+
+    @property
+    def distance(self) -> Distance | None:
+        """What makes the metric a distance, if it is one."""
+        return self.metric.distance if self.metric else None
 
     @property
     def opaque_because(self) -> str | None:

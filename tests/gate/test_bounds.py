@@ -7,7 +7,9 @@ import pytest
 from scipy import stats as scipy_stats
 
 from lmeval.gate.bounds import BootstrapLevel, Level, ScoreLevel, level_of, summed_by_cluster
+from lmeval.metrics import find_metric
 from lmeval.metrics.base import Interval, exp_of_mean, mean_of
+from lmeval.metrics.classification import NUM_BINS
 from lmeval.stats import FloatArray
 
 
@@ -134,3 +136,101 @@ def test_a_bootstrap_can_show_no_less_than_its_resamples() -> None:
     one = found("bootstrap", scores([0.1, 0.2, 0.3, 0.4]))
     assert one.p_above(-1.0) == 1 / 2001
     assert one.p_below(-1.0) == 1.0
+
+
+# ---- distances, which noise makes larger ----
+
+ALPHA = 0.05
+RUNS = 400
+# of 400 runs whose rate is ALPHA, more than this happen to one test in ten thousand
+MOST_FALSE = scipy_stats.binom.isf(1e-4, RUNS, ALPHA) / RUNS
+
+
+def calibration_table(rng: np.random.Generator, n: int, overconfident: float) -> FloatArray:
+    """Statistics of `ece`, shape (n, NUM_BINS + 1), of a model whose true calibration error is known."""
+    confidence = rng.uniform(0.4, 1, n)
+    right = rng.random(n) < confidence - overconfident
+    table = np.zeros((n, NUM_BINS + 1))
+    table[np.arange(n), np.minimum((confidence * NUM_BINS).astype(int), NUM_BINS - 1)] = confidence - right
+    table[:, -1] = 1
+    return table
+
+
+def distance_level(name: str, table: FloatArray, clusters: list[str | None] | None = None) -> Level:
+    metric = find_metric(name)
+    one = level_of(
+        metric.interval,
+        table,
+        metric.aggregate,
+        distance=metric.distance,
+        clusters=clusters,
+        rng=np.random.default_rng(0),
+    )
+    assert one is not None
+    return one
+
+
+def share_table(rng: np.random.Generator, n: int, share: float) -> FloatArray:
+    return scores((rng.random(n) < share).astype(float).tolist())
+
+
+@pytest.mark.parametrize(("n", "truth", "bound"), [(100, 0.0, 0.03), (100, 0.1, 0.1), (400, 0.2, 0.2)])
+def test_a_calibration_error_within_its_bound_seldom_fails(n: int, truth: float, bound: float) -> None:
+    rng = np.random.default_rng(5)
+    levels = [distance_level("ece", calibration_table(rng, n, truth)) for _ in range(RUNS)]
+    assert np.mean([one.p_above(bound) <= ALPHA for one in levels]) <= MOST_FALSE
+    if truth == bound:
+        assert np.mean([one.p_below(bound) <= ALPHA for one in levels]) <= MOST_FALSE
+
+
+def test_percentiles_of_resamples_would_fail_a_calibrated_model() -> None:
+    rng, metric = np.random.default_rng(6), find_metric("ece")
+    tables = [calibration_table(rng, 100, 0.0) for _ in range(20)]
+    levels = [level_of("bootstrap", t, metric.aggregate, clusters=None, rng=rng) for t in tables]
+    assert all(one is not None and one.p_above(0.03) <= ALPHA for one in levels)
+
+
+def test_a_calibration_error_beyond_its_bound_is_seen() -> None:
+    rng = np.random.default_rng(7)
+    far = [distance_level("ece", calibration_table(rng, 1000, 0.3)) for _ in range(20)]
+    assert all(one.p_above(0.1) <= ALPHA and one.p_below(0.5) <= ALPHA for one in far)
+
+
+@pytest.mark.parametrize("truth", [0.0, 0.02, 0.1])
+@pytest.mark.parametrize("n", [100, 500])
+def test_a_distance_of_a_share_from_its_ideal_seldom_errs_at_the_bound(n: int, truth: float) -> None:
+    rng = np.random.default_rng(8)
+    levels = [distance_level("stereotype_distance", share_table(rng, n, 0.5 + truth)) for _ in range(RUNS)]
+    assert np.mean([one.p_above(truth) <= ALPHA for one in levels]) <= MOST_FALSE
+    assert np.mean([one.p_below(truth) <= ALPHA for one in levels]) <= MOST_FALSE
+
+
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_a_share_far_from_its_ideal_is_seen_on_either_side(share: float) -> None:
+    one = distance_level("stereotype_distance", share_table(np.random.default_rng(9), 300, share))
+    assert one.value == pytest.approx(0.3, abs=0.06)
+    assert one.p_above(0.15) < 1e-3 and one.p_below(0.45) < 1e-3
+    assert one.p_above(0.45) > 0.99 and one.p_below(0.15) > 0.99
+
+
+@pytest.mark.parametrize("name", ["ece", "stereotype_distance"])
+@pytest.mark.parametrize("is_clustered", [True, False])
+def test_the_interval_of_a_distance_is_dual_to_its_tests(name: str, is_clustered: bool) -> None:
+    rng = np.random.default_rng(10)
+    table = calibration_table(rng, 300, 0.25) if name == "ece" else share_table(rng, 300, 0.8)
+    clusters: list[str | None] | None = [f"page {i // 2}" for i in range(300)] if is_clustered else None
+    one = distance_level(name, table, clusters)
+    assert one.n == (150 if is_clustered else 300)
+    low, high = one.interval(0.9)
+    assert one.p_above(low) == pytest.approx(0.05, abs=0.002)
+    assert one.p_below(high) == pytest.approx(0.05, abs=0.002)
+    assert 0 < low < one.value < high
+
+
+@pytest.mark.parametrize("name", ["ece", "stereotype_distance"])
+def test_a_distance_is_never_below_zero(name: str) -> None:
+    rng = np.random.default_rng(11)
+    table = calibration_table(rng, 50, 0.0) if name == "ece" else share_table(rng, 50, 0.5)
+    one = distance_level(name, table)
+    assert one.interval(0.9)[0] == 0
+    assert one.p_below(0.0) == 1 and one.p_above(-0.1) == 0

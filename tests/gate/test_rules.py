@@ -159,6 +159,7 @@ def in_memory(values: np.ndarray) -> TaskScores:
         value=float(values.mean()),
         statistics=np.column_stack([values, np.ones(len(values))]),
         aggregate=mean_of,
+        distance=None,
     )
     return SimpleNamespace(metrics={"bits_per_byte": metric}, clusters=(None,) * len(values))  # type: ignore[return-value]
 
