@@ -338,7 +338,7 @@ engine.usage.path = "plain"
 requests = [ScoreRequest("The cat", " sat on the mat and the dog ran to the road" * 4 + str(i)) for i in range(1300)]
 dict(engine.score(requests[:3]))  # what is allocated once is there
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 80 * 2**20, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, resource.RLIM_INFINITY))
 done = dict(engine.score(requests))
 assert len(done) == len(requests)
 print(engine.batch_tokens)
