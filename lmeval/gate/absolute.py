@@ -40,7 +40,7 @@ def judge_bound(rule: Rule, candidate: TaskScores, defaults: Defaults) -> RuleRe
         partial=candidate.is_partial,
         hashes={"candidate": hashes_of(candidate)},
     )
-    level = _level(rule, candidate, metric)
+    level = level_in(rule, candidate, metric)
     if level is not None:
         low, high = level.interval(1 - 2 * defaults.alpha)
         found = replace(found, interval=(low, high), **_bound_resolution(level, rule.bound, defaults))
@@ -58,7 +58,8 @@ def judge_bound(rule: Rule, candidate: TaskScores, defaults: Defaults) -> RuleRe
     )
 
 
-def _level(rule: Rule, task: TaskScores, metric: MetricScores) -> ValueLevel | None:
+def level_in(rule: Rule, task: TaskScores, metric: MetricScores) -> ValueLevel | None:
+    """The level of a metric of one run, in the clusters that the rule goes by; None where there is none."""
     if metric.interval is None:
         return None
     return level_of(

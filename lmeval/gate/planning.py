@@ -15,9 +15,10 @@ import numpy as np
 
 from lmeval.compare import require_comparable
 from lmeval.errors import NotComparableError
-from lmeval.gate.bounds import ScoreLevel, level_of
+from lmeval.gate.absolute import level_in
+from lmeval.gate.bounds import ScoreLevel
 from lmeval.gate.config import Defaults, GateConfig, Rule
-from lmeval.gate.result import BOOTSTRAP_SEED, RuleResult
+from lmeval.gate.result import RuleResult
 from lmeval.gate.rules import judge, margin_of_difference, resolution
 from lmeval.gate.suite import bind_rules, missing
 from lmeval.metrics.base import Interval
@@ -142,16 +143,7 @@ def _assumed_flips(metric: MetricScores, task: TaskScores, correlation: float) -
 
 def _own_stderr(rule: Rule, task: TaskScores, metric: MetricScores) -> float | None:
     """Standard error of the run's own value, on the scale of differences."""
-    if metric.interval is None:
-        return None
-    level = level_of(
-        metric.interval,
-        metric.statistics,
-        metric.aggregate,
-        distance=metric.distance,
-        clusters=task.clusters if rule.cluster == "auto" else None,
-        rng=np.random.default_rng(BOOTSTRAP_SEED),
-    )
+    level = level_in(rule, task, metric)
     if level is None:
         return None
     if isinstance(level, ScoreLevel):
